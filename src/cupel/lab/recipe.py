@@ -1,0 +1,106 @@
+"""The waist between the lab and a domain: a recipe, the context it runs in, the result it returns.
+
+All the lab knows about a domain is this file; all a domain knows about the lab is this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from cupel.config import Config
+from cupel.lab.metrics import Metric, Scalar
+
+if TYPE_CHECKING:
+    from cupel.lab.checkpoint import Checkpoint, Checkpoints
+    from cupel.lab.randomness import Randomness
+    from cupel.lab.recorder import Recorder
+
+ConfigT = TypeVar("ConfigT", bound=Config, contravariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The share of the machine one run may use."""
+
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """Everything a recipe is given besides its config.
+
+    Attributes:
+        folder: the run folder; write only through `recorder` and `checkpoints`.
+        condition, seed: which cell of the study this is.
+        randomness: named generators, all derived from `seed`.
+        recorder: writes declared rows to the run's streams.
+        checkpoints: saves atomically and gives back the latest.
+        resume: the checkpoint to continue from, or None for a fresh start.
+        slot: device and CPU threads this run may use.
+        inputs: folders of the runs this one reads, by role.
+    """
+
+    folder: Path
+    condition: str
+    seed: int
+    randomness: Randomness
+    recorder: Recorder
+    checkpoints: Checkpoints
+    resume: Checkpoint | None
+    slot: Slot = field(default_factory=Slot)
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run returns: flat, finite, JSON-able numbers and words; None is missing."""
+
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a run would spend and what its config implies, told before anything runs.
+
+    Attributes:
+        costs: upper bounds per run by unit, e.g. `{"completions": 7680, "tokens": 491520}`.
+        notes: facts to print, e.g. `sepa_lambda reaches 1.00 at the last step`.
+        warnings: what the user should reconsider.
+    """
+
+    costs: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+class Recipe(Protocol[ConfigT]):
+    """One kind of run: config and context in, result out.
+
+    Attributes:
+        name: registered name, e.g. `rlvr.train`.
+        config_type: the config class the lab validates data against.
+        streams: declared metrics by stream file, e.g. `{"metrics.jsonl": [...]}`;
+            streams mapped to None hold free-form rows (one JSON object a line).
+        preload: modules a worker process imports once, before it forks runs.
+    """
+
+    name: str
+    config_type: type[Any]
+    streams: Mapping[str, Sequence[Metric] | None]
+    preload: Sequence[str]
+
+    def prepare(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Lay the recipe's context-dependent defaults under the data the user passed."""
+        ...
+
+    def forecast(self, config: ConfigT) -> Forecast:
+        """Say what a run would cost and imply; raise PlanError when it cannot run here."""
+        ...
+
+    def run(self, config: ConfigT, context: RunContext) -> Result:
+        """Run to the end, resuming from `context.resume`, and return the result."""
+        ...

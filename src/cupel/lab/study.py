@@ -1,0 +1,175 @@
+"""The study file: question, conditions, seeds, endpoint and decision rule, stated before any run.
+
+Knows the words of a study. Refuses to know what a condition's config means (the recipe does).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cupel.config import Config, did_you_mean
+
+DEFAULT_SEEDS = (42, 101, 202, 303, 404, 505, 606, 707)
+"""The eight seeds of the standard campaign."""
+
+_WINDOW = re.compile(r"^(all|last|last \d{1,2}%|steps \d+:\d+)$")
+_LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+._~=,-]*$")
+
+
+class Condition(Config):
+    """One condition of a study: a label and the settings that make it differ."""
+
+    label: str
+    """Name in every table and folder, e.g. `maxrl+gtpo_sepa`: letters, digits and + . _ ~ = , -."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Settings laid over the study's shared `[config]`."""
+
+    @field_validator("label")
+    @classmethod
+    def _label_is_a_folder_name(cls, label: str) -> str:
+        if not _LABEL.match(label):
+            raise ValueError("a label may hold letters, digits and + . _ ~ = , - only")
+        return label
+
+
+class Endpoint(Config):
+    """The one number a run is judged by."""
+
+    metric: str = "correct_rate"
+    """A key of metrics.jsonl, or `eval/<key>` for a key of evaluations.jsonl."""
+    over: str = "last 20%"
+    """Window of steps, averaged: `all`, `last`, `last 20%` (any percent), `steps 400:500`."""
+    higher_is_better: bool = True
+    """Direction of improvement."""
+
+    @field_validator("over")
+    @classmethod
+    def _window_is_known(cls, over: str) -> str:
+        if not _WINDOW.match(over):
+            raise ValueError("use 'all', 'last', 'last 20%' or 'steps 400:500'")
+        return over
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_not_cumulative(cls, metric: str) -> str:
+        if metric == "running_correct_rate":
+            raise ValueError(
+                "running_correct_rate is cumulative and must not be tested; "
+                "use correct_rate, whose window mean says the same without the memory"
+            )
+        return metric
+
+
+class Decision(Config):
+    """The rule that turns the endpoint of every run into a verdict."""
+
+    baseline: str | None = None
+    """Label of the baseline condition; default: the first condition."""
+    candidate: str | None = None
+    """Label of the candidate condition; default: the last condition."""
+    secondary: list[tuple[str, str]] = Field(default_factory=list)
+    """More (baseline, candidate) contrasts; tested together with Holm's correction."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Two-sided size of the primary test."""
+    primary_test: Literal["sign_flip", "paired_t"] = "sign_flip"
+    """sign_flip is exact and assumes only symmetry; paired_t (4 or more seeds) assumes normality."""
+    margin: float | None = Field(default=None, gt=0)
+    """Equivalence margin in units of the endpoint; without it `equivalent` is never said."""
+    effect: float | None = Field(default=None, gt=0)
+    """Smallest effect worth finding, in units of the endpoint; used for planning."""
+    effect_sd: float | None = Field(default=None, gt=0)
+    """Guess of the standard deviation of the seed differences; used for planning only."""
+    failure: Literal["carry_forward", "worst"] = "carry_forward"
+    """Endpoint of a run that failed by its own doing: last logged value, or the worst possible."""
+    failure_value: float = 0.0
+    """The worst possible endpoint, for `failure = "worst"` and the sensitivity rows."""
+    resamples: int = Field(default=20_000, ge=100)
+    """Resamples of the permutation and bootstrap in the legacy block."""
+
+
+class StudyConfig(Config):
+    """A study file."""
+
+    name: str = "study"
+    """Name of the study and of its folder under results/."""
+    question: str = ""
+    """The question in one sentence."""
+    recipe: str = "rlvr.train"
+    """Which recipe every run uses."""
+    seeds: list[int] = Field(default_factory=lambda: list(DEFAULT_SEEDS))
+    """Seeds, in the order in which they are used; every condition runs every seed."""
+    reserve_seeds: list[int] = Field(default_factory=list)
+    """Seeds that may be added later, in this order."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The recipe's settings, shared by all conditions."""
+    conditions: list[Condition] = Field(default_factory=list)
+    """What varies."""
+    endpoint: Endpoint = Field(default_factory=Endpoint)
+    """The primary endpoint."""
+    decision: Decision = Field(default_factory=Decision)
+    """The decision rule."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder_name(cls, name: str) -> str:
+        if not _LABEL.match(name):
+            raise ValueError("a study name may hold letters, digits and + . _ ~ = , - only")
+        return name
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_usable(cls, seeds: list[int]) -> list[int]:
+        if not seeds:
+            raise ValueError("the list of seeds is empty; give at least one seed")
+        if any(seed < 0 for seed in seeds):
+            raise ValueError("a seed must be >= 0")
+        return seeds
+
+    @model_validator(mode="after")
+    def _study_is_consistent(self) -> StudyConfig:
+        repeated = _repeated([*self.seeds, *self.reserve_seeds])
+        if repeated is not None:
+            raise ValueError(f"seed {repeated} appears twice; every seed counts once")
+        labels = self.labels
+        if not labels:
+            raise ValueError("no conditions; add at least one [[conditions]] with a label")
+        twice = _repeated(labels)
+        if twice is not None:
+            raise ValueError(f"condition '{twice}' appears twice; labels must differ")
+        pairs = [*self.decision.secondary]
+        for name in (self.decision.baseline, self.decision.candidate):
+            if name is not None:
+                pairs.append((name, name))
+        for label in (label for pair in pairs for label in pair):
+            if label not in labels:
+                raise ValueError(
+                    f"decision names condition '{label}'; {did_you_mean(label, labels)}"
+                )
+        return self
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the conditions, in order."""
+        return [condition.label for condition in self.conditions]
+
+    @property
+    def primary(self) -> tuple[str, str] | None:
+        """(baseline, candidate) of the primary contrast, or None with a single condition."""
+        if len(self.conditions) < 2:
+            return None
+        return (
+            self.decision.baseline or self.labels[0],
+            self.decision.candidate or self.labels[-1],
+        )
+
+
+def _repeated(values: list[Any]) -> Any | None:
+    seen = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

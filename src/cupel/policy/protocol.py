@@ -1,0 +1,183 @@
+"""What a policy is: it samples completions, scores them, and takes one gradient step.
+
+Everything that crosses this waist is a numpy array over the padded batch: N rows (problem-major,
+`group_size` rows a problem), T completion tokens. No run folder, reward or advantage rule is
+known here. Three distributions are kept apart: q, what was sampled; pi_old, the policy at T = 1
+before the update; pi_new, the same code path during the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cupel.config import Config
+
+FloatNT = NDArray[np.float32]
+IntNT = NDArray[np.int32]
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, and the bytes that each id stands for."""
+
+    eos_id: int
+    pad_id: int
+    piece_bytes: Sequence[bytes]
+    """UTF-8 bytes each id contributes to decoded text; special tokens contribute none."""
+
+    def encode(self, text: str) -> list[int]:
+        """Encode a prompt, with the beginning-of-sequence token where the model wants one."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Decode a completion to text, without special tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completions:
+    """N = P x group_size sampled completions, right-padded to T tokens.
+
+    Attributes:
+        prompts: P prompts as token ids; row n belongs to prompt n // group_size.
+        tokens_NT: sampled ids; the end-of-sequence token is part of a finished completion.
+        lengths_N: number of sampled tokens a row, at least 1.
+        finished_N: True where the row ended by itself, False where it hit the token limit.
+        sampler_logprobs_NT: log q of each sampled token (temperature and top-p applied), 0 padded.
+        policy_logprobs_NT: log pi (T = 1) of the same tokens as the sampler's pass saw it, 0 padded.
+    """
+
+    prompts: tuple[tuple[int, ...], ...]
+    group_size: int
+    tokens_NT: IntNT
+    lengths_N: NDArray[np.int32]
+    finished_N: NDArray[np.bool_]
+    sampler_logprobs_NT: FloatNT
+    policy_logprobs_NT: FloatNT
+
+    @property
+    def mask_NT(self) -> NDArray[np.bool_]:
+        """True on sampled tokens, False on padding."""
+        positions_T = np.arange(self.tokens_NT.shape[1])
+        mask: NDArray[np.bool_] = positions_T[None, :] < self.lengths_N[:, None]
+        return mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Log-probabilities and entropies of the policy at T = 1, in nats, 0 on padding.
+
+    `logprobs_NT` is log pi of the sampled token; `entropies_NT` is the entropy of the full
+    next-token distribution (None where the backend cannot know it: never a surprisal instead).
+    """
+
+    logprobs_NT: FloatNT
+    entropies_NT: FloatNT | None
+
+
+class LossConfig(Config):
+    """The policy-gradient loss."""
+
+    kind: Literal["importance_sampling", "ppo"] = "importance_sampling"
+    """importance_sampling: -sum(ratio * A); ppo: the clipped surrogate (arXiv:1707.06347)."""
+    clip_eps: float = 0.2
+    """Lower clip range of the ratio (ppo): the ratio is not rewarded below 1 - clip_eps."""
+    clip_eps_high: float | None = None
+    """Upper clip range (DAPO clip-higher, arXiv:2503.14476); None: the same as clip_eps."""
+    dual_clip: float | None = None
+    """Dual-clip constant c > 1: bounds the loss of negative advantages at c*|A| (arXiv:1912.09729)."""
+    normaliser: Literal["token", "sequence", "constant"] = "token"
+    """token: sum / tokens of the trained rows; sequence: mean over rows of the row's token mean;
+    constant: sum / (trained rows * max_tokens) (Dr. GRPO, arXiv:2503.20783). Always over the whole
+    batch before the first microbatch, so microbatching never changes the result."""
+
+
+Credit = Callable[
+    [NDArray[np.intp], NDArray[np.float64], NDArray[np.float64] | None], NDArray[np.float64]
+]
+"""(row indices B, log-probs [B, T], entropies [B, T] or None) -> token advantages [B, T]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateResult:
+    """One optimizer step's record. `scores` covers every row, trained or not."""
+
+    scores: Scores
+    loss: float
+    grad_norm: float
+    ratio_mean: float
+    ratio_max: float
+    clip_fraction: float
+    trained_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; an algorithm that needs more is refused at plan time."""
+
+    token_advantages: bool
+    entropies: bool
+    exact_resume: bool
+
+
+class Policy(Protocol):
+    """A language-model policy with its optimizer."""
+
+    capabilities: Capabilities
+    tokenizer: Tokenizer
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        group_size: int,
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
+        uniforms_NT: NDArray[np.float64],
+    ) -> Completions:
+        """Sample by inverse CDF: token t of row n consumes uniforms_NT[n, t] and nothing else.
+
+        Results therefore depend neither on batch composition nor on finished rows. temperature 0
+        is greedy and consumes nothing.
+        """
+        ...
+
+    def score(self, completions: Completions) -> Scores:
+        """Score every row under the current weights at T = 1, without gradient."""
+        ...
+
+    def update(
+        self,
+        completions: Completions,
+        *,
+        trained_N: NDArray[np.bool_],
+        credit: Credit,
+        loss: LossConfig,
+        lr: float,
+        old_logprobs_NT: FloatNT | None = None,
+    ) -> UpdateResult:
+        """Score every row, take one optimizer step on the trained rows, return the scores.
+
+        With `old_logprobs_NT` None the step is on-policy: pi_old is this very forward pass,
+        detached. Rows with `trained_N` False are scored without gradient. `credit` is called once
+        a microbatch, with the scores of its rows, in any order.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state into an existing empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Restore exactly what `save` wrote."""
+        ...
+
+    def weights_sha256(self) -> str:
+        """Hash of all weights, for the record."""
+        ...
