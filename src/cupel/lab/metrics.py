@@ -77,9 +77,10 @@ class MetricSet:
                 low, high = metric.limits
                 if not low <= value <= high:
                     raise AlgorithmicFailure(
-                        f"{where}: {name} = {value:g} is outside its health limits [{low:g}, {high:g}]"
+                        f"{where}: {name} = {value:g} is outside its health limits "
+                        f"[{low:g}, {high:g}]"
                     )
 
 
 RunStatus = Literal["planned", "running", "done", "failed"]
-FailureKind = Literal["algorithmic", "infrastructure", "usage"]
+FailureKind = Literal["algorithmic", "infrastructure", "usage", "error"]

@@ -75,7 +75,7 @@ class Decision(Config):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Two-sided size of the primary test."""
     primary_test: Literal["sign_flip", "paired_t"] = "sign_flip"
-    """sign_flip is exact and assumes only symmetry; paired_t (4 or more seeds) assumes normality."""
+    """sign_flip is exact and assumes only symmetry; paired_t (from 4 seeds) assumes normality."""
     margin: float | None = Field(default=None, gt=0)
     """Equivalence margin in units of the endpoint; without it `equivalent` is never said."""
     effect: float | None = Field(default=None, gt=0)
