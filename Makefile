@@ -1,0 +1,58 @@
+# Needs nothing but Python 3.11+ and make. `make quickstart` and `make test` set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# One thread a process: OpenMP threads that wait for each other cost more than they bring here.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: quickstart test test-slow check format docs bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.quickstart  ## a real campaign on CPU: 2 conditions x 8 seeds, verdict and report
+	$(BIN)/cupel run studies/quickstart.toml
+
+test: $(VENV)/.dev  ## lint, types, import contracts and all fast tests, with coverage
+	$(MAKE) -s check
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python scripts/check_coverage.py
+
+test-slow: $(VENV)/.dev  ## calibration, rebuilds, random kills: minutes to an hour
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+
+check: $(VENV)/.dev  ## ruff, format, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## rewrite the sources in the house format
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## rebuild the generated reference pages
+	$(BIN)/python scripts/build_reference.py
+
+bench: $(VENV)/.dev  ## side-by-side benchmarks; each prints a ratio and writes JSON
+	$(PIP) install -e ".[bench]" -c constraints.txt
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
+
+$(VENV)/.torch: constraints.txt scripts/install_torch.sh
+	$(PYTHON) -c 'import sys; sys.exit("Cupel needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	sh scripts/install_torch.sh $(BIN)/python
+	@touch $@
+
+$(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
+	$(PIP) install -e ".[torch,plot]" -c constraints.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install -e ".[torch,plot,dev]" -c constraints.txt
+	@touch $@ $(VENV)/.quickstart

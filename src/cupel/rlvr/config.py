@@ -1,0 +1,201 @@
+"""The settings of one rlvr training run, with the defaults that depend on the backend.
+
+Knows names, types, meanings and defaults. Refuses to know how any of it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from cupel.config import Config, merge
+from cupel.errors import ConfigError
+from cupel.policy.config import PolicyConfig
+from cupel.policy.protocol import LossConfig
+from cupel.rlvr.problems import ProblemsConfig
+
+Backend = Literal["tiny", "torch", "toy"]
+AdvantageMode = Literal["grpo", "maxrl"]
+TransformMode = Literal["none", "gtpo", "gtpo_hicra", "gtpo_sepa"]
+
+
+class EvaluationConfig(Config):
+    """Held-out evaluation: before the first step, every `every` steps, and after the last."""
+
+    every: int = Field(default=20, ge=1)
+    """Steps between evaluations."""
+    problems: int = Field(default=256, ge=1)
+    """How many held-out problems; always the same ones, in every run of every condition."""
+    samples: int = Field(default=1, ge=1)
+    """Completions a problem."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of `accuracy`."""
+    greedy: bool = True
+    """Also measure greedy decoding (`greedy_accuracy`)."""
+    start_band: tuple[float, float] | None = None
+    """Closed band in which the accuracy before training must lie; outside, the run is refused.
+    It catches a wrong checkpoint before any compute is spent."""
+
+
+class SepaConstants(Config):
+    """Constants of the auto schedule, beyond what is usually set."""
+
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    """Decay of the moving average of the execution variance, per batch."""
+    threshold: float = Field(default=0.2, gt=0)
+    """The variance ratio at which the auto schedule leaves 0."""
+    warmup: int = Field(default=50, ge=1)
+    """Batches before the reference variance is frozen."""
+    reanchor: bool = False
+    """On opening of the gate, start the ramp there instead of jumping to the ramp's value."""
+
+
+class TrainConfig(Config):
+    """One run of reinforcement learning with verifiable rewards."""
+
+    backend: Backend = "tiny"
+    """tiny: a model shipped with Cupel; torch: any Hugging Face causal LM; toy: a numpy table."""
+    model: str | None = None
+    """Model folder or hub id (backend torch)."""
+    algorithm: Literal["grpo", "full"] | None = None
+    """Shorthand: grpo = grpo+none; full = maxrl+gtpo_sepa. Excludes the two modes below."""
+    advantage_mode: AdvantageMode = "maxrl"
+    """Advantage of a completion within its group."""
+    transform_mode: TransformMode = "gtpo_sepa"
+    """Shaping of the advantage over a completion's tokens."""
+    normalize: Literal["none", "std"] = "none"
+    """std divides GRPO's advantages by the group's standard deviation + 1e-6 (arXiv:2402.03300)."""
+    max_steps: int = Field(default=500, ge=1)
+    """Training steps."""
+    batch_size: int = Field(default=8, ge=1)
+    """Problems a step."""
+    group_size: int = Field(default=16, ge=1)
+    """Completions a problem."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Longest completion, in tokens."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Sampling temperature in training."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampler. Below 1 the sampler and the trained policy differ on purpose."""
+    lr: float = Field(default=4e-5, gt=0)
+    """Learning rate of AdamW, constant."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Optimizer steps on each batch; more than 1 wants the ppo loss."""
+    loss: LossConfig = Field(default_factory=LossConfig)
+    """The policy-gradient loss."""
+    gtpo_beta: float = Field(default=0.1, ge=0)
+    """GTPO entropy weighting; 0 is uniform."""
+    hicra_alpha: float = Field(default=0.2, ge=0, lt=1)
+    """HICRA amplification of planning tokens."""
+    hicra_after_sepa: bool = False
+    """Amplify planning tokens after gtpo_sepa too; the condition label then ends in `+hicra`."""
+    sepa_steps: int = Field(default=500, ge=0)
+    """Steps over which SEPA's lambda ramps from 0 to 1; 0: at once after the delay."""
+    sepa_schedule: Literal["linear", "auto"] = "linear"
+    """linear ramp, or auto: driven by the fall of the execution variance, never below the ramp."""
+    sepa_delay_steps: int = Field(default=50, ge=0)
+    """Steps before the ramp begins."""
+    sepa_correct_rate_gate: float = Field(default=0.1, le=1)
+    """SEPA stays off until one batch reaches this correct rate; <= 0: always open."""
+    sepa: SepaConstants = Field(default_factory=SepaConstants)
+    """Constants of the auto schedule."""
+    uncertainty_kind: Literal["entropy", "surprisal", "predictive_variance"] = "entropy"
+    """Token uncertainty that shapes credit: entropy of the full next-token distribution,
+    -logprob of the sampled token, or p(1 - p)."""
+    strategic_grams: Literal["default", "arithmetic"] | list[str] = "default"
+    """Planning phrases: a named set, or your own list."""
+    ratio_gate: float = Field(default=1e-4, gt=0)
+    """Largest |mean ratio - 1| allowed before the first update."""
+    save_every: int = Field(default=20, ge=0)
+    """Steps between checkpoints; 0: none."""
+    log_tokens: bool = False
+    """Also write token ids, log-probs and entropies of every completion."""
+    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    """Backend settings."""
+    problems: ProblemsConfig = Field(default_factory=ProblemsConfig)
+    """Where problems come from."""
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    """Held-out evaluation."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> TrainConfig:
+        if self.loss.kind == "importance_sampling" and self.updates_per_batch > 1:
+            raise ValueError(
+                f"updates_per_batch = {self.updates_per_batch} with the importance_sampling loss "
+                "has no bound on the ratio; use loss.kind = 'ppo'"
+            )
+        if self.backend == "torch" and self.model is None:
+            raise ValueError("backend 'torch' needs a model: a folder or a hub id")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The condition label, e.g. `maxrl+gtpo_sepa`."""
+        suffix = "+hicra" if self.hicra_after_sepa and self.transform_mode == "gtpo_sepa" else ""
+        return f"{self.advantage_mode}+{self.transform_mode}{suffix}"
+
+
+ALGORITHMS: dict[str, dict[str, str]] = {
+    "grpo": {"advantage_mode": "grpo", "transform_mode": "none"},
+    "full": {"advantage_mode": "maxrl", "transform_mode": "gtpo_sepa"},
+}
+"""What each `algorithm` stands for."""
+
+BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "max_steps": 60,
+        "batch_size": 16,
+        "group_size": 8,
+        "max_tokens": 64,
+        "temperature": 1.0,
+        "lr": 2e-4,
+        "sepa_steps": 30,
+        "sepa_delay_steps": 5,
+        "strategic_grams": "arithmetic",
+        "problems": {"source": "arithmetic"},
+        "evaluation": {"start_band": [0.15, 0.25]},
+    },
+    "toy": {
+        "max_steps": 20,
+        "batch_size": 4,
+        "group_size": 4,
+        "max_tokens": 4,
+        "temperature": 1.0,
+        "lr": 0.3,
+        "sepa_steps": 10,
+        "sepa_delay_steps": 0,
+        "strategic_grams": ["wait", "check"],
+        "problems": {"source": "toy"},
+        "evaluation": {"problems": 8, "greedy": False, "every": 10},
+    },
+    "torch": {},
+}
+"""Defaults laid under what the user passed. The tiny and toy models need other settings than a
+real language model; every value ends up in the run's resolved config."""
+
+
+def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Expand `algorithm` and lay the backend's defaults under the data the user passed.
+
+    Raises:
+        ConfigError: `algorithm` together with one of the modes it stands for.
+    """
+    backend = str(data.get("backend", "tiny"))
+    if backend in ("tiny", "toy") and data.get("model") is not None:
+        raise ConfigError(
+            f"model = {data['model']!r} with backend '{backend}', which has its own model; "
+            "use backend = 'torch'"
+        )
+    resolved = merge(BACKEND_DEFAULTS.get(backend, {}), data)
+    algorithm = data.get("algorithm")
+    if algorithm in ALGORITHMS:
+        for key, value in ALGORITHMS[algorithm].items():
+            if data.get(key, value) != value:
+                raise ConfigError(
+                    f"algorithm = '{algorithm}' means {key} = '{value}', but {key} = "
+                    f"'{data[key]}' was given; drop one of them"
+                )
+            resolved[key] = value
+    return resolved

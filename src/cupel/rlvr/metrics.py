@@ -1,0 +1,81 @@
+"""Every key a training run writes: its meaning, unit, direction and tracker name.
+
+Pure declarations; the order here is the order of keys in a row.
+"""
+
+from __future__ import annotations
+
+from cupel.lab.metrics import Metric
+
+_TEXT = "text"
+
+# One line a metric reads as the table it is.
+# fmt: off
+
+METRICS: tuple[Metric, ...] = (
+    Metric(name="step", meaning="Training step, from 0; the row describes the batch sampled before this step's update.", unit="count"),
+    Metric(name="condition", meaning="Label of the condition.", unit=_TEXT),
+    Metric(name="seed", meaning="Seed of the run.", unit="count"),
+    Metric(name="algorithm", meaning="Advantage and transform, e.g. `maxrl+gtpo_sepa`.", unit=_TEXT),
+    Metric(name="advantage_mode", meaning="Advantage of a completion within its group.", unit=_TEXT),
+    Metric(name="transform_mode", meaning="Shaping of the advantage over tokens.", unit=_TEXT),
+    Metric(name="uncertainty_kind", meaning="Which token uncertainty shaped credit and stands in the exec/plan statistics.", unit=_TEXT),
+    Metric(name="status", meaning="`trained`, or `skipped` when no group was mixed and no update was made.", unit=_TEXT),
+    Metric(name="correct_rate", meaning="Correct completions over all graded completions of the batch.", unit="rate", higher_is_better=True, tracker_name="train/rewards/correct_rate", limits=(0.0, 1.0)),
+    Metric(name="running_correct_rate", meaning="Cumulative correct rate since step 0. For the eye only: never tested.", unit="rate", higher_is_better=True, tracker_name="train/rewards/running_correct_rate"),
+    Metric(name="mean_reward", meaning="Mean reward of all completions of the batch.", unit="reward", higher_is_better=True, tracker_name="train/rewards/mean_reward"),
+    Metric(name="correct_count", meaning="Completions graded correct.", unit="count"),
+    Metric(name="incorrect_count", meaning="Completions graded incorrect.", unit="count"),
+    Metric(name="ungradable_count", meaning="Completions without an answer the grader could read; rewarded 0 in training, left out of correct_rate's numerator and counted here.", unit="count", tracker_name="train/rewards/ungradable_count"),
+    Metric(name="total_count", meaning="Completions of the batch.", unit="count"),
+    Metric(name="groups_all_right", meaning="Groups in which every completion had the same, positive reward.", unit="count", tracker_name="train/groups/all_right"),
+    Metric(name="groups_all_wrong", meaning="Groups in which no completion had a reward.", unit="count", tracker_name="train/groups/all_wrong"),
+    Metric(name="groups_mixed", meaning="Groups with different rewards: the only ones that teach.", unit="count", tracker_name="train/groups/mixed"),
+    Metric(name="num_datums", meaning="Completions the update was computed on.", unit="count", tracker_name="train/num_datums"),
+    Metric(name="trained_tokens", meaning="Tokens the update was computed on.", unit="tokens", tracker_name="train/trained_tokens"),
+    Metric(name="loss", meaning="Value of the policy-gradient loss. It is no measure of progress and may be negative; missing when the step was skipped.", unit="loss", tracker_name="train/loss"),
+    Metric(name="grad_norm", meaning="Norm of the gradient before clipping.", unit="norm", tracker_name="train/grad_norm"),
+    Metric(name="ratio_mean", meaning="Mean of pi_new / pi_old over trained tokens; exactly 1 with one update a batch.", unit="ratio", tracker_name="train/policy/ratio_mean"),
+    Metric(name="ratio_max", meaning="Largest pi_new / pi_old.", unit="ratio", tracker_name="train/policy/ratio_max"),
+    Metric(name="clip_fraction", meaning="Share of trained tokens at which the clip was active.", unit="rate", tracker_name="train/clip_fraction"),
+    Metric(name="sampler_kl", meaning="KL(q || pi_old) of the sampler against the scored policy, k3 estimator per token.", unit="nats", tracker_name="train/policy/sampler_kl"),
+    Metric(name="sampler_ratio_mean", meaning="Mean of pi_old / q over all tokens.", unit="ratio", tracker_name="train/policy/sampler_ratio_mean"),
+    Metric(name="completion_length_mean", meaning="Mean tokens a completion.", unit="tokens", tracker_name="train/completion_length_mean"),
+    Metric(name="completion_length_max", meaning="Longest completion.", unit="tokens"),
+    Metric(name="max_token_hit_rate", meaning="Completions cut at max_tokens; a high rate says the limit is too low.", unit="rate", tracker_name="train/max_token_hit_rate"),
+    Metric(name="distinct_in_group", meaning="Mean share of different completions within a group.", unit="rate", tracker_name="train/distinct_in_group"),
+    Metric(name="exec_entropy_mean", meaning="Mean uncertainty of execution tokens, all completions, before shaping.", unit="nats", tracker_name="train/entropy/exec_mean"),
+    Metric(name="exec_entropy_var", meaning="Population variance of the same.", unit="nats^2", tracker_name="train/entropy/exec_var"),
+    Metric(name="plan_entropy_mean", meaning="Mean uncertainty of planning tokens, all completions, before shaping; missing when there are none.", unit="nats", tracker_name="train/entropy/plan_mean"),
+    Metric(name="plan_entropy_var", meaning="Population variance of the same.", unit="nats^2", tracker_name="train/entropy/plan_var"),
+    Metric(name="exec_token_count", meaning="Execution tokens behind exec_entropy_*.", unit="tokens"),
+    Metric(name="plan_token_count", meaning="Planning tokens behind plan_entropy_*.", unit="tokens"),
+    Metric(name="planning_token_rate", meaning="Planning tokens over all tokens. Under 0.005 SEPA and HICRA change nothing.", unit="rate", tracker_name="train/planning_token_rate"),
+    Metric(name="post_exec_entropy_var", meaning="Variance of execution uncertainty after SEPA pooling: the mechanical effect.", unit="nats^2", tracker_name="train/entropy/post_exec_var"),
+    Metric(name="sepa_lambda", meaning="SEPA pooling strength used in this step; 0 where the transform has no SEPA.", unit="rate", tracker_name="train/sepa_lambda"),
+    Metric(name="sepa_gate_open", meaning="Whether SEPA's correctness gate was open in this step.", unit="flag", tracker_name="train/sepa_gate_open"),
+    Metric(name="bp_regime", meaning="Back-pressure regime; `off` when back pressure is not in use.", unit=_TEXT, tracker_name="train/backpressure/regime"),
+    Metric(name="sampled_tokens", meaning="Tokens sampled in this step.", unit="tokens"),
+    Metric(name="sample_time_s", meaning="Seconds spent sampling.", unit="s", reproducible=False, tracker_name="train/sample_time_s"),
+    Metric(name="train_time_s", meaning="Seconds spent scoring and updating.", unit="s", reproducible=False, tracker_name="train/train_time_s"),
+    Metric(name="step_time_s", meaning="Seconds of the whole step, evaluation excluded.", unit="s", reproducible=False, tracker_name="train/step_time_s"),
+    Metric(name="tokens_per_second", meaning="Sampled tokens over step_time_s.", unit="tokens/s", reproducible=False, tracker_name="train/tokens_per_second"),
+)
+"""Keys of metrics.jsonl."""
+
+EVALUATIONS: tuple[Metric, ...] = (
+    Metric(name="step", meaning="Updates done before this evaluation.", unit="count"),
+    Metric(name="condition", meaning="Label of the condition.", unit=_TEXT),
+    Metric(name="seed", meaning="Seed of the run.", unit="count"),
+    Metric(name="accuracy", meaning="Correct over all sampled completions of the held-out problems.", unit="rate", higher_is_better=True, tracker_name="eval/accuracy", limits=(0.0, 1.0)),
+    Metric(name="greedy_accuracy", meaning="The same with greedy decoding; missing when not measured.", unit="rate", higher_is_better=True, tracker_name="eval/greedy_accuracy"),
+    Metric(name="problems", meaning="Held-out problems, the same in every run.", unit="count"),
+    Metric(name="samples", meaning="Completions a problem.", unit="count"),
+    Metric(name="correct_count", meaning="Completions graded correct.", unit="count"),
+    Metric(name="incorrect_count", meaning="Completions graded incorrect.", unit="count"),
+    Metric(name="ungradable_count", meaning="Completions without a readable answer.", unit="count"),
+    Metric(name="completion_length_mean", meaning="Mean tokens a completion.", unit="tokens", tracker_name="eval/completion_length_mean"),
+    Metric(name="max_token_hit_rate", meaning="Completions cut at max_tokens.", unit="rate", tracker_name="eval/max_token_hit_rate"),
+    Metric(name="eval_time_s", meaning="Seconds of this evaluation.", unit="s", reproducible=False),
+)
+"""Keys of evaluations.jsonl."""
