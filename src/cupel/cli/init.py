@@ -1,0 +1,56 @@
+"""`cupel init`: writes a commented study file to start from."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from cupel.cli import console
+from cupel.cli.app import Stop, suggestion
+
+TEMPLATES = {
+    "quickstart": "2 conditions x 8 seeds of a tiny model, minutes on a CPU",
+    "ablation_5": "the five-condition ablation, 40 runs",
+    "ab": "two arms, each at its own learning rate",
+    "minimal": "the least a study needs",
+}
+"""Study templates and what each is for."""
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--template", default="quickstart", show_default=True, help="Which template.")
+@click.option("--list", "list_", is_flag=True, help="List the templates and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def command(
+    path: Path | None, template: str, list_: bool, as_json: bool, force: bool
+) -> None:
+    """Write a commented study file to PATH (default: TEMPLATE.toml).
+
+    \b
+    Examples:
+      cupel init
+      cupel init --list
+      cupel init --template ablation_5 studies/my_ablation.toml
+    """
+    if list_:
+        if as_json:
+            console.print_json([{"name": n, "description": d} for n, d in TEMPLATES.items()])
+        else:
+            console.table(["template", "what"], list(TEMPLATES.items()))
+        return
+    if template not in TEMPLATES:
+        raise Stop(f"no template '{template}'; {suggestion(template, list(TEMPLATES))}")
+    target = path or Path(f"{template}.toml")
+    if target.is_dir():
+        target = target / f"{template}.toml"
+    if target.exists() and not force:
+        raise Stop(f"{target} exists; give another PATH, or --force to overwrite it")
+    text = (files("cupel") / "templates" / f"{template}.toml").read_text(encoding="utf-8")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    console.line(f"wrote {target}")
+    console.note(f"next: cupel plan {target}, then cupel run {target}")
