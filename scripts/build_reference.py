@@ -1,0 +1,147 @@
+"""Write docs/reference/{study,train,metrics}.md from the docstrings of the code.
+
+python scripts/build_reference.py          write the pages
+python scripts/build_reference.py --check  exit 1 when a page is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from cupel.lab.metrics import Metric
+from cupel.lab.study import StudyConfig
+from cupel.rlvr.config import BACKEND_DEFAULTS, TrainConfig
+from cupel.rlvr.metrics import EVALUATIONS, METRICS
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def main() -> int:
+    """Write or check the pages."""
+    pages = {
+        "study.md": study_page(),
+        "train.md": train_page(),
+        "metrics.md": metrics_page(),
+    }
+    stale = []
+    for name, text in pages.items():
+        path = REFERENCE / name
+        if not path.is_file() or path.read_text() != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    if stale and "--check" in sys.argv:
+        print(f"out of date: {', '.join(stale)}; run `make docs`")
+        return 1
+    return 0
+
+
+def study_page() -> str:
+    """Describe the study file."""
+    return (
+        "# The study file\n\nEvery key of a study file. A key that is not here is an error.\n"
+        "Any of them can be set on the command line: `--set decision.alpha=0.01`.\n\n"
+        + config_tables(StudyConfig, "")
+    )
+
+
+def train_page() -> str:
+    """Describe the settings of rlvr.train."""
+    lines = [
+        "# Settings of `rlvr.train`",
+        "",
+        'Keys of `[config]` in a study with `recipe = "rlvr.train"`; each is also a flag of',
+        "`cupel train`, with dashes for underscores.",
+        "",
+        config_tables(TrainConfig, ""),
+        "## Defaults that depend on the backend",
+        "",
+        "| backend | key | default |",
+        "|---|---|---|",
+    ]
+    for backend, table in BACKEND_DEFAULTS.items():
+        for key, value in _flat(table):
+            lines.append(f"| {backend} | `{key}` | `{value}` |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """Describe every metric."""
+    return (
+        "# Metrics\n\nWhat every key means. Missing values are `null`, never 0. Keys marked † "
+        "depend on the machine's\nspeed; all others are byte-identical when a run is repeated.\n\n"
+        "## `metrics.jsonl`: one row a step, trained or not\n\n"
+        + _metric_table(METRICS)
+        + "\n## `evaluations.jsonl`: one row a held-out evaluation\n\n"
+        + _metric_table(EVALUATIONS)
+    )
+
+
+def config_tables(model: type[BaseModel], prefix: str) -> str:
+    """Return one table for a config class and one for each nested class."""
+    rows, nested = [], []
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        if inner is not None:
+            nested.append((f"{prefix}{name}.", inner, field))
+            continue
+        rows.append(f"| `{prefix}{name}` | `{_default(field)}` | {_line(field.description)} |")
+    parts = (
+        ["| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"] if rows else []
+    )
+    for path, inner, field in nested:
+        parts.append(
+            f"### `{path.rstrip('.')}`\n\n{_line(field.description)}\n\n"
+            + config_tables(inner, path)
+        )
+    return "\n".join(parts)
+
+
+def _metric_table(metrics: Sequence[Metric]) -> str:
+    lines = ["| key | unit | tracker name | meaning |", "|---|---|---|---|"]
+    for metric in metrics:
+        mark = "" if metric.reproducible else " †"
+        tracker = f"`{metric.tracker_name}`" if metric.tracker_name else ""
+        lines.append(
+            f"| `{metric.name}`{mark} | {metric.unit} | {tracker} | {_line(metric.meaning)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return str(value).replace("|", "\\|")
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
