@@ -1,0 +1,58 @@
+"""From a policy's settings to a policy: the one place where backends are chosen.
+
+Knows which extra each backend needs and imports it only then. Refuses to guess: a model that is
+not there is an error that names it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from cupel.errors import ConfigError, MissingExtraError
+from cupel.policy.config import PolicyConfig
+from cupel.policy.protocol import Policy
+
+
+def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) -> Policy:
+    """Build the policy that `config` describes.
+
+    Args:
+        device: a torch device such as `cpu` or `cuda:0`; the toy policy accepts `cpu` only.
+        threads: torch threads of this process (set here and nowhere else).
+        seed: seeds what a backend initialises by itself (toy logits); loaded weights ignore it.
+
+    Raises:
+        ConfigError: settings that contradict each other, or an unknown device.
+        DataError: the model folder is missing or not a model.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    if threads < 1:
+        raise ConfigError(f"build_policy: threads = {threads}; at least 1 is needed")
+    match config.backend:
+        case "toy":
+            from cupel.policy.toy_policy import ToyPolicy
+
+            if device != "cpu" or config.model is not None:
+                raise ConfigError(
+                    f"policy.backend 'toy' runs on device 'cpu' without a model; given device "
+                    f"'{device}', model {config.model!r}"
+                )
+            return ToyPolicy(seed=seed, grad_clip=config.grad_clip)
+        case "tiny":
+            _need_torch("policy.backend 'tiny'")
+            from cupel.policy.tiny import load_tiny
+
+            return load_tiny(config, device=device, threads=threads)
+        case "torch":
+            _need_torch("policy.backend 'torch'")
+            from cupel.policy.torch_policy import load_torch_policy
+
+            if config.model is None:
+                raise ConfigError("policy.backend 'torch' needs policy.model: a folder or a hub id")
+            return load_torch_policy(config, device=device, threads=threads)
+
+
+def _need_torch(what: str) -> None:
+    for module in ("torch", "transformers", "tokenizers", "safetensors"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(what, "torch")
