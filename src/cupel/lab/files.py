@@ -6,6 +6,8 @@ Knows bytes, renames and error messages. Refuses to know what any file means.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +28,12 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: the file is missing, unreadable, malformed, holds NaN, or is no object.
     """
     try:
-        value = orjson.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_refuse, parse_float=_finite)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise DataError(f"{path}: not strict JSON: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, found {_kind(value)}")
@@ -104,7 +106,10 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
         ConfigError: a value is not JSON or not finite.
     """
     canonical_json(value)  # orjson would turn NaN into null; this refuses it
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # an integer beyond 64 bits, such as a generator's state
+        return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def file_sha256(path: Path) -> str:
@@ -120,6 +125,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -1,0 +1,292 @@
+"""What every executor shares: which runs are due, what became of them, and who is told.
+
+Knows the manifest and the rules of repetition. Refuses to know how a run's process is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from cupel.config import did_you_mean
+from cupel.errors import ConfigError
+from cupel.lab.locks import claim
+from cupel.lab.metrics import RunStatus
+from cupel.lab.provenance import capture
+from cupel.lab.recipe import Slot
+from cupel.lab.run_dir import RunFolder
+from cupel.lab.study_dir import StudyFolder
+
+ExecutorName = Literal["inline", "processes"]
+EXECUTORS: tuple[ExecutorName, ...] = ("inline", "processes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One thing that happened while a study ran.
+
+    Attributes:
+        run: name of the run folder.
+        status: the run's state now.
+        step: last step it wrote, None before the first.
+        total: number of steps it will write, None when the recipe does not say.
+        row: the last row of its metrics, when this event is about a new one.
+        message: what happened, in words, when it was no ordinary step.
+    """
+
+    run: str
+    condition: str
+    seed: int
+    status: RunStatus
+    step: int | None = None
+    total: int | None = None
+    row: Mapping[str, Any] | None = None
+    message: str = ""
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What became of one run; `skipped` ones were not executed this time."""
+
+    run: str
+    condition: str
+    seed: int
+    status: RunStatus
+    attempts: int
+    skipped: bool
+    failure: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOutcome:
+    """What became of a study's runs, every run a row."""
+
+    folder: Path
+    runs: tuple[RunOutcome, ...]
+
+    @property
+    def failed(self) -> tuple[RunOutcome, ...]:
+        """The runs that failed, now or earlier."""
+        return tuple(run for run in self.runs if run.status == "failed")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run is done."""
+        return all(run.status == "done" for run in self.runs)
+
+
+@dataclass(slots=True, kw_only=True)
+class Task:
+    """A run that is due, and how often it may still be tried."""
+
+    run: RunFolder
+    entry: dict[str, Any]
+    retries: int
+    fresh: bool
+
+
+class Execution:
+    """One execution of a study: the due tasks, and the manifest that tells their story."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        retries: int,
+        retry_failed: bool,
+        fsync: bool,
+        listener: Listener | None,
+    ) -> None:
+        self.study = StudyFolder(folder)
+        self.fsync = fsync
+        self.provenance = capture()
+        self._listener = listener
+        self._manifest = self.study.manifest()
+        self._executed: set[str] = set()
+        self.tasks = [
+            task
+            for entry in self._manifest["runs"]
+            if (task := self._task(entry, retries, retry_failed)) is not None
+        ]
+        self._save()
+
+    @property
+    def recipes(self) -> list[str]:
+        """Names of the recipes the due runs use."""
+        return list(dict.fromkeys(str(task.run.config()["recipe"]) for task in self.tasks))
+
+    def begin(self, task: Task) -> None:
+        """Note that a task is being started."""
+        self._executed.add(task.entry["folder"])
+        task.entry["status"] = "running"
+        self._save()
+        self.tell(task, "running")
+
+    def settle(self, task: Task) -> bool:
+        """Note what became of a task, and say whether it should be tried again."""
+        self._refresh(task.entry, task.run)
+        failure = task.entry["failure"] or {}
+        again = failure.get("kind") == "infrastructure" and task.retries > 0
+        if again:
+            task.retries -= 1
+            task.fresh = False
+        self._save()
+        message = str(failure.get("message", ""))
+        self.tell(task, task.entry["status"], message=f"{message}; trying again" * again or message)
+        return again
+
+    def tell(
+        self,
+        task: Task,
+        status: RunStatus,
+        *,
+        row: Mapping[str, Any] | None = None,
+        message: str = "",
+    ) -> None:
+        """Tell the listener."""
+        if self._listener is not None:
+            self._listener(
+                Progress(
+                    run=task.run.path.name,
+                    condition=task.entry["condition"],
+                    seed=task.entry["seed"],
+                    status=status,
+                    step=row.get("step") if row is not None else None,
+                    total=_whole(task.entry.get("steps")),
+                    row=row,
+                    message=message,
+                )
+            )
+
+    def outcome(self) -> StudyOutcome:
+        """Return a row for every run of the study."""
+        return StudyOutcome(
+            folder=self.study.path,
+            runs=tuple(
+                RunOutcome(
+                    run=Path(entry["folder"]).name,
+                    condition=entry["condition"],
+                    seed=entry["seed"],
+                    status=entry["status"],
+                    attempts=entry["attempts"],
+                    skipped=entry["folder"] not in self._executed,
+                    failure=entry["failure"],
+                )
+                for entry in self._manifest["runs"]
+            ),
+        )
+
+    def _task(self, entry: dict[str, Any], retries: int, retry_failed: bool) -> Task | None:
+        """Decide whether a run is due: not complete, and not failed by the method's own doing."""
+        run = RunFolder(self.study.path / entry["folder"])
+        if run.is_complete:
+            run.mark_done()
+        self._refresh(entry, run)
+        if entry["status"] == "done":
+            return None
+        kind = (entry["failure"] or {}).get("kind")
+        if kind == "algorithmic" and not retry_failed:
+            return None
+        return Task(run=run, entry=entry, retries=retries, fresh=kind == "algorithmic")
+
+    def _refresh(self, entry: dict[str, Any], run: RunFolder) -> None:
+        state = run.state()
+        failure = state["failure"]
+        entry |= {key: state[key] for key in ("status", "attempts", "started_at", "ended_at")}
+        entry["failure"] = (
+            {key: failure[key] for key in ("kind", "message", "step")} if failure else None
+        )
+
+    def _save(self) -> None:
+        self.study.save_manifest(self._manifest)
+
+
+class Tail:
+    """Follows a run's metrics.jsonl, reading only what is new."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.path / "metrics.jsonl"
+        self._offset = 0
+
+    def last_row(self) -> dict[str, Any] | None:
+        """Return the last complete row written since the last call, if any."""
+        try:
+            with self._path.open("rb") as handle:
+                size = handle.seek(0, 2)
+                if size < self._offset:
+                    self._offset = 0  # a new attempt has cut the file
+                if size == self._offset:
+                    return None
+                handle.seek(self._offset)
+                data = handle.read(size - self._offset)
+        except OSError:
+            return None
+        end = data.rfind(b"\n")
+        if end < 0:
+            return None
+        self._offset += end + 1
+        line = data[data.rfind(b"\n", 0, end) + 1 : end]
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return None
+        return row if isinstance(row, dict) else None
+
+
+def execute_study(
+    folder: Path | str,
+    *,
+    executor: str = "processes",
+    workers: int | None = None,
+    slots: Sequence[Slot] | None = None,
+    retries: int = 1,
+    retry_failed: bool = False,
+    progress: Listener | None = None,
+    fsync: bool = True,
+) -> StudyOutcome:
+    """Execute what is missing of a planned study.
+
+    A complete run is skipped; a run that failed by the method's own doing stays failed, unless
+    `retry_failed` begins it again; every other run is continued from its last checkpoint.
+
+    Args:
+        executor: `inline` (in this process, one by one) or `processes`.
+        workers: runs at a time; default one per CPU core, or one per slot.
+        slots: the share of the machine each of the concurrent runs gets, e.g. one per GPU.
+        retries: how often a run is tried again after an infrastructure failure.
+        progress: called with every event; an exception it raises stops the study.
+        fsync: survive a power cut, not only a kill.
+
+    Raises:
+        DataError: the folder holds no planned study, or a file in it is damaged.
+        UsageError: another process is executing this study.
+        KeyboardInterrupt: on Ctrl-C, after all runs have been stopped; the study can be resumed.
+    """
+    if executor not in EXECUTORS:
+        raise ConfigError(f"executor '{executor}': {did_you_mean(executor, EXECUTORS)}")
+    path = Path(folder)
+    StudyFolder(path).manifest()
+    with claim(path / ".lock", what=f"study {path}"):
+        execution = Execution(
+            path, retries=retries, retry_failed=retry_failed, fsync=fsync, listener=progress
+        )
+        if executor == "inline":
+            from cupel.lab.executors.inline import run_inline
+
+            run_inline(execution, slots[0] if slots else Slot())
+        elif execution.tasks:
+            from cupel.lab.executors.processes import run_processes
+
+            run_processes(execution, slots=slots, workers=workers)
+        return execution.outcome()
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
