@@ -162,9 +162,11 @@ def usage_line(error: click.ClickException) -> str:
     where = context.command_path.removeprefix("cupel ") + ": " if context is not None else ""
     where = where.removeprefix("cupel: ")
     if isinstance(error, click.NoSuchOption):
-        known = [
-            name for param in context.command.params for name in param.opts
-        ] if context is not None else []
+        known = (
+            [name for param in context.command.params for name in param.opts]
+            if context is not None
+            else []
+        )
         return f"{where}no option '{error.option_name}'; {suggestion(error.option_name, known)}"
     message = error.format_message().rstrip(".")
     return f"{where}{message[:1].lower()}{message[1:]}"

@@ -111,9 +111,7 @@ def _is_numeric(values: Sequence[Cell]) -> bool:
     )
 
 
-def _rich_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None
-) -> None:
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

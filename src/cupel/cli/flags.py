@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
@@ -44,7 +45,7 @@ class FieldOption(click.Option):
         return value, rest
 
 
-class FieldType(click.ParamType):
+class FieldType(click.ParamType[Any]):
     """Reads a flag's text as the field's type; the config itself checks ranges."""
 
     name = "value"
@@ -68,9 +69,7 @@ class FieldType(click.ParamType):
             words.append("TEXT")
         return "|".join(words)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the text; say what is allowed when it does not fit."""
         if not isinstance(value, str):
             return value
@@ -101,6 +100,7 @@ def config_flags(
     *,
     without: Sequence[str] = (),
     also: Mapping[str, Sequence[str]] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Callable[[CommandT], CommandT]:
     """Decorate a command with one option for every field of a config, nested tables included.
 
@@ -108,8 +108,11 @@ def config_flags(
         without: dotted fields that get no option.
         also: more option names of a field, by its dotted path, e.g. `{"evaluation.every":
             ["--eval-every"]}`.
+        defaults: what the help says of a field's default, by its dotted path, where the default
+            depends on something else.
     """
-    options = list(_options(config_type, (), set(without), dict(also or {})))
+    look = _Look(without=frozenset(without), also=also or {}, defaults=defaults or {})
+    options = list(_options(config_type, (), look))
 
     def decorate(command: CommandT) -> CommandT:
         for option in reversed(options):
@@ -124,39 +127,42 @@ def passed(ctx: click.Context) -> dict[str, Any]:
     return dict(ctx.meta.get(PASSED, {}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """How fields become options."""
+
+    without: frozenset[str]
+    also: Mapping[str, Sequence[str]]
+    defaults: Mapping[str, str]
+
+
 def _options(
-    config_type: type[Config],
-    path: tuple[str, ...],
-    without: set[str],
-    also: dict[str, Sequence[str]],
+    config_type: type[Config], path: tuple[str, ...], look: _Look
 ) -> Iterator[FieldOption]:
     for name, field in config_type.model_fields.items():
         here = (*path, name)
-        dotted = ".".join(here)
-        if dotted in without:
+        if ".".join(here) in look.without:
             continue
         nested = _nested(field.annotation)
         if nested is not None:
-            yield from _options(nested, here, without, also)
+            yield from _options(nested, here, look)
         elif not _is_free_form(field.annotation):
-            yield _option(here, field, also.get(dotted, ()))
+            yield _option(here, field, look)
 
 
-def _option(path: tuple[str, ...], field: FieldInfo, also: Sequence[str]) -> FieldOption:
-    flag = "--" + ".".join(path).replace("_", "-")
-    kind = FieldType(field.annotation)
-    default = field.get_default(call_default_factory=True)
-    text = " ".join((field.description or "").split())
-    described = f"{text}  [default: {_shown(default)}]"
+def _option(path: tuple[str, ...], field: FieldInfo, look: _Look) -> FieldOption:
+    dotted = ".".join(path)
+    default = look.defaults.get(dotted) or _shown(field.get_default(call_default_factory=True))
+    text = " ".join((field.description or "").split()).replace("`", "")
+    names = ["--" + dotted.replace("_", "-"), *look.also.get(dotted, ())]
     is_switch = bool in _alternatives(field.annotation)
-    names = [*also, flag]
     if is_switch:
         names = [f"{name}/--no-{name.removeprefix('--')}" for name in names]
     option = FieldOption(
         [*names, "field_" + "__".join(path)],
-        type=None if is_switch else kind,
+        type=None if is_switch else FieldType(field.annotation),
         default=None,
-        help=described,
+        help=f"{text}  [default: {default}]",
         expose_value=False,
     )
     option.path = path

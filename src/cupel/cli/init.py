@@ -25,9 +25,7 @@ TEMPLATES = {
 @click.option("--list", "list_", is_flag=True, help="List the templates and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def command(
-    path: Path | None, template: str, list_: bool, as_json: bool, force: bool
-) -> None:
+def command(path: Path | None, template: str, list_: bool, as_json: bool, force: bool) -> None:
     """Write a commented study file to PATH (default: TEMPLATE.toml).
 
     \b

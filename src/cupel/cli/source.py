@@ -5,6 +5,7 @@ Knows paths and `--set`. Refuses to know what a study means.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cupel.cli import console
 from cupel.cli.app import Stop, suggestion
 
 if TYPE_CHECKING:
@@ -28,6 +30,46 @@ set_option = click.option(
     help="Set any key of the file, e.g. --set config.max_steps=10. Repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def decision_options(command: CommandT) -> CommandT:
+    """Decorate a command that builds a study with its endpoint and decision rule."""
+    for option in (
+        click.option("--alpha", type=float, help="Size of the primary test [default: 0.05]."),
+        click.option(
+            "--resamples",
+            type=int,
+            help="Resamples of the legacy permutation and bootstrap [default: 20000].",
+        ),
+        click.option("--margin", type=float, help="Equivalence margin of the endpoint."),
+        click.option("--effect", type=float, help="Smallest effect worth finding, for planning."),
+        click.option("--effect-sd", type=float, help="Sd of the seed differences, for planning."),
+        click.option("--endpoint", help="Metric a run is judged by [default: eval/accuracy]."),
+        click.option("--over", help="Window of the endpoint [default: last]."),
+    ):
+        command = option(command)
+    return command
+
+
+def decision_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decision rule as it was passed, and nothing else."""
+    keys = ("alpha", "resamples", "margin", "effect", "effect_sd")
+    return {key: given[key] for key in keys if given.get(key) is not None}
+
+
+def endpoint_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the endpoint as it was passed, and nothing else."""
+    names = {"metric": given.get("endpoint"), "over": given.get("over")}
+    return {key: value for key, value in names.items() if value is not None}
+
+
+def tracker_note(project: str | None) -> None:
+    """Say what becomes of --wandb-project: it is recorded, and nothing is sent."""
+    if project is not None:
+        console.note(
+            f"--wandb-project {project} is recorded in manifest.json with the command; this "
+            "version has no tracker, so nothing is sent"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +146,8 @@ def _nearby(target: Path) -> str:
     names = sorted(path.name for path in target.parent.iterdir())
     close = suggestion(target.name, names)
     return f"; {close}" if close.startswith("did") else ""
+
+
+def command_line() -> list[str]:
+    """Return the command that this process is, as it is recorded."""
+    return ["cupel", *sys.argv[1:]]

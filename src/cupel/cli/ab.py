@@ -1,0 +1,107 @@
+"""`cupel ab`: two arms on the same seeds, planned, and run when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cupel.cli.campaign import DEFAULT_SEEDS_TEXT
+from cupel.cli.execution import execution_options, plan_or_execute
+from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
+from cupel.cli.source import (
+    decision_options,
+    decision_settings,
+    endpoint_settings,
+    seed_list,
+    set_option,
+    study_from,
+    timestamp,
+    tracker_note,
+)
+from cupel.rlvr.campaign import AB_DEFAULTS, ab_study
+
+
+@click.command()
+@click.option(
+    "--baseline",
+    default="grpo",
+    show_default=True,
+    help="Baseline arm: grpo, full, or a condition such as maxrl+gtpo_hicra.",
+)
+@click.option("--candidate", default="full", show_default=True, help="Candidate arm.")
+@click.option("--baseline-lr", type=float, help="Learning rate of the baseline [default: --lr].")
+@click.option("--candidate-lr", type=float, help="Learning rate of the candidate [default: --lr].")
+@click.option(
+    "--seeds",
+    default=DEFAULT_SEEDS_TEXT,
+    show_default=True,
+    help="Seeds, a,b,c; both arms run every seed.",
+)
+@click.option(
+    "--campaign-root",
+    type=click.Path(path_type=Path),
+    help="Study folder [default: results/ab_<YYYYmmdd_HHMMSS>].",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="TOML file of settings shared by both arms.",
+)
+@click.option(
+    "--continue-on-error",
+    is_flag=True,
+    help="Run every run even if one failed; without it, the first failure stops.",
+)
+@set_option
+@decision_options
+@execution_options
+@click.option("--wandb-project", help="Recorded with the command; see the note it prints.")
+@train_flags(without=ARM_SETTINGS, of_torch=AB_DEFAULTS)
+@later_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    baseline: str,
+    candidate: str,
+    baseline_lr: float | None,
+    candidate_lr: float | None,
+    seeds: str,
+    campaign_root: Path | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    wandb_project: str | None,
+    continue_on_error: bool,
+    **rest: Any,
+) -> int:
+    """Plan an A/B comparison: two arms, seeds paired. Runs only with --execute.
+
+    The defaults of the settings are those of a real language model with backend torch; the tiny
+    and toy models keep their own, as the help of each setting says. Tune each arm's learning rate
+    before comparing: a shared one favours one arm.
+
+    \b
+    Examples:
+      cupel ab
+      cupel ab --baseline maxrl+gtpo_hicra --candidate maxrl+gtpo_sepa --execute
+      cupel ab --baseline-lr 5e-4 --candidate-lr 5e-5 --campaign-root results/ab_v1
+    """
+    root = campaign_root or Path("results") / f"ab_{timestamp()}"
+    data = ab_study(
+        name=root.name,
+        seeds=seed_list(seeds),
+        shared=shared_settings(ctx, config_file, overrides),
+        baseline=baseline,
+        candidate=candidate,
+        baseline_lr=baseline_lr,
+        candidate_lr=candidate_lr,
+        decision=decision_settings(rest),
+        endpoint=endpoint_settings(rest),
+    )
+    tracker_note(wandb_project)
+    return plan_or_execute(
+        study_from(data, where="ab", out=root), rest, stop_on_failure=not continue_on_error
+    )

@@ -1,0 +1,166 @@
+"""From a planned study to its verdict: execute what is missing, judge, write the report, print.
+
+Knows the order of these calls, the exit codes, and what to say after Ctrl-C. Refuses to know how
+a run runs, or how a verdict is reached.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cupel.cli import console
+from cupel.cli.app import EXIT_RUNS_FAILED, Interrupted
+from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
+from cupel.cli.progress import Board, FolderWatch
+from cupel.cli.source import StudySource, json_option
+from cupel.cli.verdict import show_verdict, verdict_facts
+from cupel.errors import RunError
+
+if TYPE_CHECKING:
+    from cupel.lab.executors.base import Progress, StudyOutcome
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOptions:
+    """How the missing runs are executed."""
+
+    executor: str = "processes"
+    workers: int | None = None
+    retry_failed: bool = False
+    stop_on_failure: bool = False
+
+
+def run_options(command: CommandT) -> CommandT:
+    """Decorate a command that executes a study."""
+    for option in (
+        click.option(
+            "--retry-failed",
+            is_flag=True,
+            help="Also begin again runs that failed by the method's own doing.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            help="Runs at a time [default: one per CPU core].",
+        ),
+        click.option(
+            "--executor",
+            type=click.Choice(["inline", "processes"]),
+            default="processes",
+            show_default=True,
+            help="inline: one after the other in this process; processes: side by side.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def execution_options(command: CommandT) -> CommandT:
+    """Decorate a command that plans, and executes only when asked."""
+    execute = click.option("--execute", is_flag=True, help="Run it; without this, only plan.")
+    return execute(run_options(json_option(command)))
+
+
+def plan_or_execute(
+    source: StudySource, given: Mapping[str, Any], *, stop_on_failure: bool = False
+) -> int:
+    """Plan a study; with --execute run and judge it. Returns the exit code."""
+    plan = make_plan(source)
+    save_plan(source, plan)
+    as_json = bool(given.get("as_json"))
+    if not given.get("execute"):
+        if as_json:
+            console.print_json(plan_facts(plan, source.folder))
+        else:
+            show_plan(plan, source.folder)
+        console.note(f"next: cupel run {shlex.quote(str(source.folder))}")
+        return 0
+    if not as_json:
+        show_plan(plan, source.folder)
+    options = ExecutionOptions(
+        executor=given["executor"],
+        workers=given["workers"],
+        retry_failed=given["retry_failed"],
+        stop_on_failure=stop_on_failure,
+    )
+    return execute_and_judge(source.folder, options, as_json=as_json)
+
+
+def execute_and_judge(folder: Path, options: ExecutionOptions, *, as_json: bool = False) -> int:
+    """Execute what is missing, judge, write figures and report, print. Returns the exit code."""
+    outcome = execute(folder, options)
+    _show_failures(outcome)
+    judge_and_report(folder)
+    if as_json:
+        console.print_json(verdict_facts(folder))
+    else:
+        show_verdict(folder)
+    return EXIT_RUNS_FAILED if outcome.failed else 0
+
+
+def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
+    """Execute what is missing of a planned study, with progress on the screen.
+
+    Raises:
+        Interrupted: Ctrl-C; says how far it came and how to continue.
+        RunError: a run failed and `stop_on_failure` was asked for.
+    """
+    from cupel.lab.executors.base import execute_study
+    from cupel.lab.store import read_study
+
+    runs = {run.folder.name: run.folder for run in read_study(folder).runs}
+    board = Board(list(runs))
+    inline = options.executor == "inline"
+    shown: AbstractContextManager[Any] = FolderWatch(board, runs) if inline else closing(board)
+
+    def hear(event: Progress) -> None:
+        if not inline:
+            board.hear(event)
+        retried = event.message.endswith("trying again")
+        if options.stop_on_failure and event.status == "failed" and not retried:
+            raise RunError(
+                f"{event.run} failed: {event.message}; the rest was not run. --continue-on-error "
+                f"runs it, and so does: cupel run {shlex.quote(str(folder))}"
+            )
+
+    try:
+        with shown:
+            return execute_study(
+                folder,
+                executor=options.executor,
+                workers=options.workers,
+                retry_failed=options.retry_failed,
+                progress=hear,
+            )
+    except KeyboardInterrupt:
+        done = sum(run.status == "done" for run in read_study(folder).runs)
+        raise Interrupted(
+            f"interrupted; {done} of {len(runs)} runs are complete, nothing is lost; continue "
+            f"with: cupel run {shlex.quote(str(folder))}"
+        ) from None
+
+
+def judge_and_report(folder: Path) -> None:
+    """Judge a study and write its analysis, figures and report."""
+    from cupel.analysis.judge import judge
+    from cupel.report import write_figures, write_report
+
+    judge(folder)
+    write_figures(folder)
+    write_report(folder)
+
+
+def _show_failures(outcome: StudyOutcome) -> None:
+    for run in outcome.failed:
+        failure = run.failure or {}
+        kind, message = failure.get("kind", "unknown"), failure.get("message", "no reason given")
+        console.warn(f"{run.run} failed ({kind}): {message}")

@@ -1,0 +1,199 @@
+"""`cupel power`: what a design can show, before it is run.
+
+The standard deviation and the effect come from the user. Power at an observed effect is not
+offered: it says nothing that the p-value did not say.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from cupel.cli import console
+from cupel.cli.source import json_option
+
+alpha_option = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Two-sided size of the test.",
+)
+power_option = click.option(
+    "--power",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.8,
+    show_default=True,
+    help="Wanted probability to find the effect.",
+)
+
+SEED_COUNTS = (3, 5, 6, 8, 12, 16, 24, 32)
+"""Designs shown beside the one asked for."""
+
+
+@click.group()
+def command() -> None:
+    """How many seeds, or completions, a claim needs.
+
+    \b
+    Examples:
+      cupel power seeds --effect 0.03 --run-sd 0.02
+      cupel power proportions --p0 0.01875 --lift 0.0126
+    """
+
+
+@command.command()
+@click.option("--p0", type=float, required=True, help="Rate of the baseline, between 0 and 1.")
+@click.option(
+    "--lift",
+    "lifts",
+    type=float,
+    multiple=True,
+    required=True,
+    help="Absolute lift to detect, e.g. 0.0126. Repeatable.",
+)
+@alpha_option
+@power_option
+@click.option(
+    "--design-effect",
+    type=click.FloatRange(min=1),
+    default=1.0,
+    show_default=True,
+    help="Factor for completions that depend on each other (same prompt, same run).",
+)
+@click.option("--pilot", type=click.IntRange(min=1), help="Size of a pilot arm, to compare with.")
+@json_option
+def proportions(
+    p0: float,
+    lifts: tuple[float, ...],
+    alpha: float,
+    power: float,
+    design_effect: float,
+    pilot: int | None,
+    as_json: bool,
+) -> None:
+    """Completions per arm that tell two rates apart, if all completions were independent.
+
+    They are not: completions of one run share its seed. For a training claim use
+    `cupel power seeds`; the run is the unit.
+
+    \b
+    Examples:
+      cupel power proportions --p0 0.01875 --lift 0.0126
+      cupel power proportions --p0 0.34 --lift 0.01 --lift 0.02 --design-effect 4
+    """
+    from cupel.stats.power import two_proportion_n
+
+    methods: tuple[Any, ...] = ("seed_compat", "normal", "arcsine", "fleiss")
+    rows: list[dict[str, Any]] = []
+    for lift in lifts:
+        row: dict[str, Any] = {"p0": p0, "lift": lift, "p1": round(p0 + lift, 12)}
+        for method in methods:
+            n = two_proportion_n(p0, lift, alpha=alpha, power=power, method=method)
+            row[method] = math.ceil(n * design_effect)
+        if pilot is not None:
+            row["times_pilot"] = round(row["seed_compat"] / pilot, 1)
+        rows.append(row)
+    if as_json:
+        console.print_json(
+            {"alpha": alpha, "power": power, "design_effect": design_effect, "per_arm": rows}
+        )
+        return
+    console.line(f"Completions per arm (two-sided alpha {alpha:g}, power {power:g})")
+    console.table(list(rows[0]), [list(row.values()) for row in rows])
+    console.line(
+        "seed_compat: z = 1.96, rounded to nearest (published tables); normal: exact quantiles, "
+        "rounded up; arcsine: Cohen's h; fleiss: continuity corrected, for Fisher's exact test."
+    )
+    if design_effect == 1:
+        console.line(
+            "These treat completions as independent. Completions of one run are not: see "
+            "--design-effect, or plan in seeds with `cupel power seeds`."
+        )
+
+
+@command.command()
+@click.option("--effect", type=float, required=True, help="Difference worth finding.")
+@click.option(
+    "--run-sd",
+    type=click.FloatRange(min=0, min_open=True),
+    required=True,
+    help="Standard deviation of the endpoint between seeds of one condition.",
+)
+@click.option(
+    "--rho",
+    type=click.FloatRange(-1, 1, min_open=True, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Correlation of the two arms at equal seed.",
+)
+@click.option(
+    "--pilot-seeds",
+    type=click.IntRange(min=2),
+    help="How many seeds --run-sd came from; plans with its upper 80% limit.",
+)
+@click.option("--seeds", type=click.IntRange(min=2), help="Also show this number of seeds.")
+@alpha_option
+@power_option
+@json_option
+def seeds(
+    effect: float,
+    run_sd: float,
+    rho: float,
+    pilot_seeds: int | None,
+    seeds: int | None,
+    alpha: float,
+    power: float,
+    as_json: bool,
+) -> None:
+    """Seed pairs that find an effect, and what each number of seeds could find.
+
+    \b
+    Examples:
+      cupel power seeds --effect 0.03 --run-sd 0.02
+      cupel power seeds --effect 0.01 --run-sd 0.015 --pilot-seeds 3 --seeds 16
+    """
+    from cupel.stats.power import mde_paired_t, paired_t_power, sd_upper_limit, seeds_needed
+
+    planned_sd = run_sd if pilot_seeds is None else sd_upper_limit(run_sd, pilot_seeds)
+    difference_sd = planned_sd * math.sqrt(2 * (1 - rho))
+    effect_sd = abs(effect) / difference_sd
+    needed = seeds_needed(effect_sd, alpha=alpha, power=power)
+    rows = []
+    for n in sorted({*SEED_COUNTS, *([seeds] if seeds else []), *([needed] if needed else [])}):
+        floor = 2.0 / 2**n if n < 1000 else 0.0
+        reaches = floor <= alpha
+        rows.append(
+            {
+                "seeds": n,
+                "smallest_p": floor,
+                "power_at_effect": paired_t_power(effect_sd, n, alpha=alpha) if reaches else 0.0,
+                "smallest_effect_found": (
+                    mde_paired_t(n, alpha=alpha, power=power) * difference_sd if reaches else None
+                ),
+            }
+        )
+    if as_json:
+        console.print_json(
+            {
+                "effect": effect,
+                "difference_sd": difference_sd,
+                "alpha": alpha,
+                "power": power,
+                "seeds_needed": needed,
+                "designs": rows,
+            }
+        )
+        return
+    answer = "more than 10,000" if needed is None else str(needed)
+    console.line(
+        f"Seed pairs needed for an effect of {effect:g} (seed differences of sd "
+        f"{difference_sd:.3g}): {answer}"
+    )
+    console.table(
+        ["seeds", "smallest p", "power at the effect", f"effect found with power {power:g}"],
+        [list(row.values()) for row in rows],
+    )
+    console.line("A dash: the exact test cannot reach alpha with so few seeds, whatever happens.")

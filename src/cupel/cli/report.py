@@ -1,0 +1,35 @@
+"""`cupel report`: judges a study again and writes its page and figures."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+import click
+
+from cupel.cli import console
+from cupel.cli.execution import judge_and_report
+from cupel.cli.source import find_study, json_option
+from cupel.cli.verdict import show_verdict, verdict_facts
+
+
+@click.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--open", "open_", is_flag=True, help="Open the page in a browser.")
+@json_option
+def command(study: Path, open_: bool, as_json: bool) -> None:
+    """Write analysis, figures and report.html of STUDY from what its runs recorded so far.
+
+    \b
+    Examples:
+      cupel report results/quickstart
+      cupel report results/quickstart --open
+    """
+    folder = find_study(study).folder
+    judge_and_report(folder)
+    if as_json:
+        console.print_json(verdict_facts(folder))
+    else:
+        show_verdict(folder)
+    if open_:
+        webbrowser.open((folder / "report.html").resolve().as_uri())
