@@ -1,0 +1,68 @@
+"""Lines and columns of a JSONL file, read strictly: damage is named by file, line and column.
+
+Knows JSON objects a line. Refuses to know what a problem is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cupel.config import did_you_mean
+from cupel.errors import DataError
+
+
+def read_rows(path: Path, max_examples: int | None) -> list[tuple[int, dict[str, Any]]]:
+    """Return the objects of a JSONL file with their line numbers; blank lines are passed over.
+
+    Raises:
+        DataError: the file is missing, unreadable, or a line is not a JSON object (names it).
+    """
+    rows: list[tuple[int, dict[str, Any]]] = []
+    try:
+        with path.open(encoding="utf-8") as handle:
+            for number, line in enumerate(handle, start=1):
+                if max_examples is not None and len(rows) == max_examples:
+                    break
+                if line.strip():
+                    rows.append((number, _object(line, f"{path} line {number}")))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; mend problems.path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    return rows
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def column(row: Mapping[str, Any], field: str, setting: str, where: str) -> str:
+    """Return a column as text.
+
+    Args:
+        setting: the config key that names the column, for the message.
+        where: file and line, opens the message.
+
+    Raises:
+        DataError: the column is missing, empty, or neither text nor a number.
+    """
+    if field not in row:
+        raise DataError(
+            f"{where}: no column '{field}'; {did_you_mean(field, sorted(row))} "
+            f"Set problems.{setting}"
+        )
+    value = row[field]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{where}: column '{field}' is {value!r}; expected text or a number")
+    if not str(value).strip():
+        raise DataError(f"{where}: column '{field}' is empty; mend or drop the line")
+    return str(value)
