@@ -147,7 +147,7 @@ def read_run(folder: Path | str) -> RunRecord:
         folder=folder,
         condition=state.get("condition"),
         seed=state.get("seed"),
-        status="done" if result is not None else status,
+        status=_status(status, result),
         failure=state.get("failure"),
         config=_read_if_there(folder / "config.json") or {},
         result=result,
@@ -223,6 +223,13 @@ def _read_foreign_run(folder: Path) -> RunRecord:
         seed=seed if isinstance(seed, int) else None,
         status="unknown",
     )
+
+
+def _status(written: RunStatus, result: Mapping[str, Any] | None) -> RunStatus:
+    """Let result.json decide: with it a run is done, without it it is not."""
+    if result is not None:
+        return "done"
+    return "planned" if written == "done" else written
 
 
 def _read_if_there(path: Path) -> dict[str, Any] | None:

@@ -188,9 +188,11 @@ class Execution:
         run = RunFolder(self.study.path / entry["folder"])
         if run.is_complete:
             run.mark_done()
-        self._refresh(entry, run)
-        if entry["status"] == "done":
+            self._refresh(entry, run)
             return None
+        if run.state()["status"] == "done":
+            run.release("result.json is gone: the run is not complete after all")
+        self._refresh(entry, run)
         kind = (entry["failure"] or {}).get("kind")
         if kind == "algorithmic" and not retry_failed:
             return None
