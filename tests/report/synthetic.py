@@ -94,7 +94,12 @@ def _write_plan(
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     if locked:
-        lock = {"sha256": LOCK_SHA256, "plan": {"seeds": list(seeds)}, "amendments": []}
+        lock = {
+            "lock": {"seeds": list(seeds)},
+            "sha256": LOCK_SHA256,
+            "locked_at": "2026-01-02T03:04:05Z",
+            "amendments": [],
+        }
         (folder / "plan.lock").write_text(json.dumps(lock))
 
 
@@ -211,8 +216,8 @@ def _write_analysis(
         "reasons": ["resolution_floor"],
         "mde80": 0.11,
         "margin": 0.02,
-        "design_effect": 4.1,
-        "legacy": {"fisher_p": 0.0002, "agreement": False},
+        "multiplicity": {"family": "primary", "p_holm": None},
+        "disagreement": "The pooled-completion test (Fisher p = .0002) disagrees.",
     }
     report = {
         "schema": "cupel.significance/1",

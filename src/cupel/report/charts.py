@@ -136,6 +136,8 @@ def caption(figure: Figure, drawn: Drawn) -> str:
         parts.append(
             f"Thinned to {longest} points a run: each is the mean of {drawn.block} consecutive "
             "steps."
+            if figure.tall
+            else f"Each point averages {drawn.block} steps."
         )
     return " ".join(parts)
 
@@ -149,8 +151,13 @@ def _open_chart(figure: Figure, drawn: Drawn) -> str:
         f'<div class="chart" tabindex="0" role="group" aria-label="{escape(label)}" '
         f'data-x0="{drawn.x.low:g}" data-x1="{drawn.x.high:g}" data-y0="{drawn.y.low:.9g}" '
         f'data-y1="{drawn.y.high:.9g}" data-unit="{escape(figure.unit)}" '
-        f'data-x="step" data-block="{drawn.block}">'
+        f'data-block="{drawn.block}" style="--so:{_faintness(len(drawn.curves))}">'
     )
+
+
+def _faintness(curves: int) -> float:
+    """Return the opacity of single seeds: the more lines, the fainter each."""
+    return round(max(0.12, min(0.38, 3.4 / max(1, curves))), 2)
 
 
 def _plot(drawn: Drawn, drawn_inks: Mapping[str, Ink]) -> str:

@@ -72,7 +72,7 @@ def deviations_of(view: StudyView, evidence: Evidence | None) -> list[str]:
         found.append("The analysis was made under another plan.lock than the one in this folder.")
     if lock is not None:
         found += _changed_since_lock(view, lock)
-        found += [f"Amended: {_words(item)}" for item in lock.get("amendments", ())]
+        found += [_amendment(item) for item in lock.get("amendments", ())]
     if evidence is not None and evidence.mode == "exploratory":
         found.append("Read as exploratory: the lock is missing or younger than the first outcome.")
     found += [
@@ -86,7 +86,7 @@ def deviations_of(view: StudyView, evidence: Evidence | None) -> list[str]:
 
 def lock_hash(lock: Mapping[str, Any]) -> str | None:
     """Return the hash written in the lock."""
-    value = lock.get("sha256", lock.get("lock_sha256"))
+    value = lock.get("sha256")
     return value if isinstance(value, str) else None
 
 
@@ -109,6 +109,15 @@ def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, _words(value))]
 
 
+def _amendment(item: Any) -> str:
+    if not isinstance(item, Mapping):
+        return f"Amended: {_words(item)}"
+    seen = "after outcomes had been seen" if item.get("outcomes_seen") else "before any outcome"
+    changed = item.get("changed")
+    what = ", ".join(str(key) for key in changed) if isinstance(changed, list) else "the plan"
+    return f"Amended {seen} ({item.get('at', 'time not recorded')}): {what}; {item.get('reason')}"
+
+
 def _words(value: Any) -> str:
     if value is None:
         return "not recorded"
@@ -121,6 +130,7 @@ def _plan_pairs(view: StudyView) -> Pairs:
     direction = "higher is better" if endpoint.higher_is_better else "lower is better"
     pairs = [
         ("plan.lock", (lock_hash(lock) or "no hash in it") if lock is not None else "none"),
+        ("locked at", _words(lock.get("locked_at")) if lock is not None else "never"),
         ("question", study.question or "not stated"),
         ("recipe", study.recipe),
         ("conditions", ", ".join(study.labels)),
@@ -151,7 +161,7 @@ def _contrast_words(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _changed_since_lock(view: StudyView, lock: Mapping[str, Any]) -> list[str]:
-    plan = lock.get("plan", lock)
+    plan = lock.get("lock", lock)
     if not isinstance(plan, Mapping):
         return []
     study = to_dict(view.record.study)

@@ -26,9 +26,8 @@ def effect_axis(contrasts: Sequence[Contrast]) -> Axis:
     """Return an axis that holds every effect, interval and margin, and zero."""
     values = [0.0]
     for contrast in contrasts:
-        for value in (contrast.delta, contrast.low, contrast.high):
-            if value is not None:
-                values.append(value)
+        ends = (contrast.delta, contrast.low, contrast.high, contrast.t_low, contrast.t_high)
+        values += [value for value in ends if value is not None]
         if contrast.margin is not None:
             values += [-contrast.margin, contrast.margin]
     unit = contrasts[0].unit if contrasts else ""
@@ -45,13 +44,23 @@ def effect_strip(contrast: Contrast, axis: Axis, ink: Ink | None, *, tall: bool 
     parts.append(f'<path class="grid" d="{ticks}"/>')
     parts.append(f'<path class="zero" d="M{_x(axis, 0.0):.1f},0V40"/>')
     kind = f"k{ink.index}" if ink is not None else "kx"
-    if contrast.low is not None and contrast.high is not None:
-        low, high = _x(axis, contrast.low), _x(axis, contrast.high)
-        parts.append(f'<path class="ci {kind}" d="M{low:.1f},20H{high:.1f}"/>')
-        parts.append(f'<path class="ci {kind}" d="M{low:.1f},12V28M{high:.1f},12V28"/>')
+    if contrast.bounded:
+        parts.append(_interval(axis, contrast.low, contrast.high, f"ci {kind}"))
+    elif contrast.t_low is not None:
+        parts.append(_interval(axis, contrast.t_low, contrast.t_high, f"ci t {kind}"))
     if contrast.delta is not None:
         parts.append(f'<path class="dot {kind}" d="M{_x(axis, contrast.delta):.1f},20h0"/>')
     return _strip("".join(parts), "strip tall" if tall else "strip")
+
+
+def _interval(axis: Axis, low: float | None, high: float | None, css: str) -> str:
+    if low is None or high is None:
+        return ""
+    left, right = _x(axis, low), _x(axis, high)
+    return (
+        f'<path class="{css}" d="M{left:.1f},20H{right:.1f}"/>'
+        f'<path class="{css}" d="M{left:.1f},12V28M{right:.1f},12V28"/>'
+    )
 
 
 def axis_labels(axis: Axis) -> str:
@@ -76,15 +85,16 @@ def forest(contrasts: Sequence[Contrast], drawn_inks: Mapping[str, Ink]) -> str:
     """Return the forest plot: one row a contrast, one shared axis for each endpoint."""
     groups: dict[str, list[Contrast]] = {}
     for contrast in contrasts:
-        groups.setdefault(contrast.metric, []).append(contrast)
-    return "".join(_forest_group(metric, group, drawn_inks) for metric, group in groups.items())
+        name = contrast.metric + (f" over {contrast.over}" if contrast.over else "")
+        groups.setdefault(name, []).append(contrast)
+    return "".join(_forest_group(name, group, drawn_inks) for name, group in groups.items())
 
 
-def _forest_group(metric: str, contrasts: Sequence[Contrast], drawn_inks: Mapping[str, Ink]) -> str:
+def _forest_group(name: str, contrasts: Sequence[Contrast], drawn_inks: Mapping[str, Ink]) -> str:
     axis = effect_axis(contrasts)
     unit = "pp" if axis.unit == "rate" else axis.unit
     rows = "".join(_forest_row(contrast, axis, drawn_inks) for contrast in contrasts)
-    title = f"{metric}, candidate − baseline" + (f" ({unit})" if unit else "")
+    title = f"{name}, candidate − baseline" + (f" ({unit})" if unit else "")
     return (
         f'<div class="rows forest" role="table" aria-label="{escape(title)}">'
         f'<div class="rowhead" role="row"><span role="columnheader">{escape(title)}</span>'
@@ -97,18 +107,22 @@ def _forest_group(metric: str, contrasts: Sequence[Contrast], drawn_inks: Mappin
 
 def _forest_row(contrast: Contrast, axis: Axis, drawn_inks: Mapping[str, Ink]) -> str:
     ink = drawn_inks.get(contrast.candidate)
-    role = "primary" if contrast.primary else "secondary"
+    role = contrast.family
     p = f"p = {p_text(contrast.p)}" if contrast.p is not None else "no p"
     if contrast.p_holm is not None:
         p += f", Holm {p_text(contrast.p_holm)}"
+    interval = interval_text(contrast.low, contrast.high, contrast.unit)
+    if not contrast.bounded and contrast.t_low is not None:
+        shown = interval_text(contrast.t_low, contrast.t_high, contrast.unit)
+        interval = f"{shown} by t, assumes normality"
     n = MISSING if contrast.n_seeds is None else str(contrast.n_seeds)
     return (
         f'<div class="row {role}" role="row"><span role="cell"><b>{escape(contrast.candidate)}</b>'
         f" − {escape(contrast.baseline)} <small>{role}</small></span>"
         f'<span role="cell" class="wide">{effect_strip(contrast, axis, ink)}</span>'
         f'<span role="cell" class="num"><b>{escape(difference_text(contrast.delta, contrast.unit))}'
-        f"</b> <small>{escape(interval_text(contrast.low, contrast.high, contrast.unit))}<br>"
-        f"{escape(p)}, n = {n}</small></span></div>"
+        f"</b> <small>{escape(interval)}</small>"
+        f" <small>{escape(p)}, n = {n}</small></span></div>"
     )
 
 
@@ -165,12 +179,13 @@ def _seed_row(pair: SeedPair, contrast: Contrast, axis: Axis, drawn_inks: Mappin
         if shape == "ring":
             parts.append(f'<path class="hole" d="{place}"/>')
     difference = pair.difference
+    name = f"seed {pair.seed}" if pair.seed is not None else "pair"
     sign = "" if difference is None else " up" if difference > 0 else " down"
     what = (
         f"{value_text(pair.baseline, contrast.unit)} → {value_text(pair.candidate, contrast.unit)}"
     )
     return (
-        f'<div class="row" role="row"><span role="cell">seed {pair.seed}</span>'
+        f'<div class="row" role="row"><span role="cell">{name}</span>'
         f'<span role="cell" class="wide">{_strip("".join(parts), "strip")}</span>'
         f'<span role="cell" class="num{sign}"><b>'
         f"{escape(difference_text(difference, contrast.unit))}</b>"

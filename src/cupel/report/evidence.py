@@ -20,8 +20,10 @@ REASONS: Mapping[str, str] = {
     "resolution_floor": "with this many seeds the exact test cannot reach alpha, whatever the data",
     "single_run_per_arm": "one run per arm speaks of two checkpoints, not of two methods",
     "sensitive_to_failures": "the answer changes with how the failed runs are counted",
-    "too_few_pairs": "too few seeds have both runs",
-    "no_pairs": "no seed has both runs yet",
+    "multiplicity": "it does not survive Holm's correction for the family of contrasts",
+    "no_variation": "the seed differences do not vary at all",
+    "too_few_pairs": "the declared paired t-test needs at least 4 seed pairs",
+    "no_pairs": "no seed has a finished run in both arms",
 }
 """The analysis' reasons for not deciding, in words."""
 
@@ -37,7 +39,7 @@ HEADLINES: Mapping[str, str] = {
 class SeedPair:
     """The endpoint of both runs of one seed; None where a run has none."""
 
-    seed: int
+    seed: int | None
     baseline: float | None
     candidate: float | None
 
@@ -51,12 +53,19 @@ class SeedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One comparison of a candidate with a baseline on one endpoint, as the analysis wrote it."""
+    """One comparison of a candidate with a baseline on one endpoint, as the analysis wrote it.
+
+    Attributes:
+        family: primary, secondary or exploratory.
+        low, high: interval of the primary test; None where it has no bound, or was not computed.
+        t_low, t_high: the t-interval, which assumes normal differences.
+        over: the window of the endpoint.
+    """
 
     metric: str
     baseline: str
     candidate: str
-    primary: bool
+    family: str
     verdict: str
     reasons: tuple[str, ...] = ()
     sentence: str | None = None
@@ -64,6 +73,8 @@ class Contrast:
     delta: float | None = None
     low: float | None = None
     high: float | None = None
+    t_low: float | None = None
+    t_high: float | None = None
     p: float | None = None
     p_holm: float | None = None
     p_floor: float | None = None
@@ -71,14 +82,24 @@ class Contrast:
     mde80: float | None = None
     seeds_needed: int | None = None
     margin: float | None = None
+    over: str | None = None
+    level: float = 0.95
     coverage: float | None = None
     ci_method: str | None = None
     p_method: str | None = None
     scope: str | None = None
     pairs: tuple[SeedPair, ...] = ()
-    legacy_p: float | None = None
-    legacy_agrees: bool | None = None
-    design_effect: float | None = None
+    disagreement: str | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the primary test gave an interval with two ends."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def primary(self) -> bool:
+        """Whether this is the contrast the study is judged by."""
+        return self.family == "primary"
 
     @property
     def unit(self) -> str:
@@ -123,17 +144,17 @@ def parse_evidence(data: Mapping[str, Any], *, where: str) -> Evidence:
     """Turn the analysis' JSON into an Evidence.
 
     Raises:
-        DataError: `contrasts` or `metrics` is not what the analysis writes.
+        DataError: `metrics` is not what the analysis writes.
     """
-    entries = _entries(data, where)
-    contrasts = [_contrast(entry, primary) for entry, primary in entries]
-    contrasts.sort(key=lambda contrast: not contrast.primary)
+    contrasts = [_contrast(entry) for entry in _entries(data, where)]
+    order = {"primary": 0, "secondary": 1}
+    contrasts.sort(key=lambda contrast: order.get(contrast.family, 2))
     return Evidence(
         contrasts=tuple(contrasts),
         mode=_text(data.get("mode")),
         lock_sha256=_text(data.get("lock_sha256")),
         recommendation=_text(data.get("recommendation")),
-        notes=tuple(str(note) for note in data.get("notes", ())),
+        notes=tuple(str(note) for note in data.get("notes") or ()),
     )
 
 
@@ -156,37 +177,43 @@ def verdict_sentence(contrast: Contrast) -> str:
     )
 
 
-def _entries(data: Mapping[str, Any], where: str) -> list[tuple[Mapping[str, Any], bool]]:
-    primary = data.get("primary")
+def _entries(data: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    """Return one block a contrast, with what the head of the file says of all of them."""
     shared = {key: data[key] for key in ("baseline", "candidate") if isinstance(data.get(key), str)}
     metrics = data.get("metrics", {})
     if not isinstance(metrics, dict):
         raise DataError(f"{where}: 'metrics' must be an object; judge the study again")
-    return [
-        ({"metric": name, **shared, **entry}, name == primary)
-        for name, entry in metrics.items()
-        if isinstance(entry, dict)
-    ]
+    entries: list[Mapping[str, Any]] = []
+    for name, block in metrics.items():
+        if not isinstance(block, dict):
+            raise DataError(f"{where}: '{name}' must be an object; judge the study again")
+        multiplicity = block.get("multiplicity")
+        told = multiplicity.get("family") if isinstance(multiplicity, dict) else None
+        family = "primary" if name == data.get("primary") else told or "exploratory"
+        entries.append({"metric": name, **shared, **block, "family": family})
+    return entries
 
 
-def _contrast(entry: Mapping[str, Any], primary: bool) -> Contrast:
-    low, high = _pair(entry.get("ci95"))
-    legacy = entry.get("legacy") if isinstance(entry.get("legacy"), dict) else {}
+def _contrast(entry: Mapping[str, Any]) -> Contrast:
+    low, high = _ends(entry.get("ci95"))
+    student = entry.get("t")
+    t_low, t_high = _ends(student.get("ci95")) if isinstance(student, dict) else (None, None)
     multiplicity = entry.get("multiplicity")
     p_holm = multiplicity.get("p_holm") if isinstance(multiplicity, dict) else None
-    assert isinstance(legacy, dict)
     return Contrast(
         metric=str(entry["metric"]),
         baseline=str(entry.get("baseline", "baseline")),
         candidate=str(entry.get("candidate", "candidate")),
-        primary=primary,
+        family=str(entry["family"]),
         verdict=str(entry.get("verdict", "inconclusive")),
-        reasons=tuple(str(reason) for reason in entry.get("reasons", ())),
+        reasons=tuple(str(reason) for reason in entry.get("reasons") or ()),
         sentence=_text(entry.get("sentence")),
         n_seeds=_integer(entry.get("n_seeds")),
         delta=_float(entry.get("delta")),
         low=low,
         high=high,
+        t_low=t_low,
+        t_high=t_high,
         p=_float(entry.get("p")),
         p_holm=_float(p_holm),
         p_floor=_float(entry.get("p_floor")),
@@ -194,26 +221,26 @@ def _contrast(entry: Mapping[str, Any], primary: bool) -> Contrast:
         mde80=_float(entry.get("mde80")),
         seeds_needed=_integer(entry.get("seeds_needed")),
         margin=_float(entry.get("margin")),
+        over=_text(entry.get("over")),
+        level=_float(entry.get("ci_level")) or 0.95,
         coverage=_float(entry.get("ci_coverage")),
         ci_method=_text(entry.get("ci_method")),
         p_method=_text(entry.get("p_method")),
         scope=_text(entry.get("scope")),
         pairs=_pairs(entry.get("pairs", ())),
-        legacy_p=_float(legacy.get("fisher_p", legacy.get("permutation_p"))),
-        legacy_agrees=legacy.get("agreement"),
-        design_effect=_float(entry.get("design_effect")),
+        disagreement=_text(entry.get("disagreement")),
     )
 
 
 def _pairs(rows: Sequence[Any]) -> tuple[SeedPair, ...]:
     return tuple(
-        SeedPair(seed=int(row[0]), baseline=_float(row[1]), candidate=_float(row[2]))
+        SeedPair(seed=_integer(row[0]), baseline=_float(row[1]), candidate=_float(row[2]))
         for row in rows
         if isinstance(row, list) and len(row) == 3
     )
 
 
-def _pair(value: Any) -> tuple[float | None, float | None]:
+def _ends(value: Any) -> tuple[float | None, float | None]:
     if isinstance(value, list) and len(value) == 2:
         return _float(value[0]), _float(value[1])
     return None, None

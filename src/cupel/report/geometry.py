@@ -71,7 +71,7 @@ def value_axis(values: Sequence[NDArray[np.float64]], *, unit: str) -> Axis:
 
 def _round_step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
-    for factor in (1.0, 2.0, 5.0, 10.0):
+    for factor in (1.0, 2.0, 2.5, 5.0, 10.0):
         if rough <= factor * power * (1 + 1e-9):
             return factor * power
     raise AssertionError("unreachable: rough is below ten powers of itself")

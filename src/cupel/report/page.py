@@ -17,7 +17,7 @@ from cupel.report import contract, sections
 from cupel.report.evidence import Evidence, read_evidence
 from cupel.report.formats import count_text
 from cupel.report.palette import css_variables
-from cupel.report.tables import Endpoints
+from cupel.report.tables import endpoints_of
 from cupel.report.verdict import verdict_card
 from cupel.report.view import StudyView, load_view
 
@@ -66,23 +66,8 @@ def report_html(study_folder: Path) -> str:
     return _document(view, body)
 
 
-def endpoints_of(evidence: Evidence | None) -> Endpoints:
-    """Return the endpoint of every run that the analysis paired on the primary metric."""
-    found: dict[tuple[str, int], float | None] = {}
-    if evidence is None or evidence.primary is None:
-        return found
-    metric = evidence.primary.metric
-    for contrast in evidence.contrasts:
-        if contrast.metric != metric:
-            continue
-        for pair in contrast.pairs:
-            found[(contrast.baseline, pair.seed)] = pair.baseline
-            found[(contrast.candidate, pair.seed)] = pair.candidate
-    return found
-
-
 def _body(view: StudyView, evidence: Evidence | None) -> str:
-    endpoints = endpoints_of(evidence)
+    endpoints = endpoints_of(view)
     return _legend(view) + "".join(
         (
             _section("learning", "Learning", sections.learning(view)),

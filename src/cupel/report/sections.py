@@ -15,7 +15,7 @@ import numpy as np
 from cupel.report.charts import Figure, Mark, breakable, line_figure
 from cupel.report.effects import forest, seed_rows
 from cupel.report.evidence import Evidence
-from cupel.report.formats import count_text
+from cupel.report.formats import THIN, count_text
 from cupel.report.heldout import held_out_figure
 from cupel.report.markdown import cell_text
 from cupel.report.tables import (
@@ -97,7 +97,7 @@ def held_out_section(view: StudyView, endpoints: Endpoints) -> str:
     table = html_table(condition_table(view, endpoints))
     return (
         held_out_figure(view)
-        + "<details open><summary>Conditions in numbers: mean [95 % t-interval] (n runs)</summary>"
+        + "<details open><summary>In numbers: mean, 95 % t-interval, number of runs</summary>"
         + f"{table}</details>"
     )
 
@@ -178,8 +178,14 @@ def html_table(table: Table, *, status: str | None = None) -> str:
 
 def _html_cell(cell: Cell, column: Column) -> str:
     if isinstance(cell, Estimate):
-        mean, _, rest = cell_text(cell, column).partition(" ")
-        return f"<b>{escape(mean)}</b> <small>{escape(rest)}</small>"
+        mean, low, high = (
+            cell_text(value, column) if value is not None else None
+            for value in (cell.mean, cell.low, cell.high)
+        )
+        span = f"{low.partition(THIN)[0]} to {high}" if low is not None else "no interval"
+        return (
+            f"<span><b>{escape(str(mean))}</b> <small>{escape(span)}, n = {cell.n}</small></span>"
+        )
     text = cell_text(cell, column)
     return breakable(text) if column.name == "condition" else escape(text)
 

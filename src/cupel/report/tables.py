@@ -8,15 +8,19 @@ of runs behind it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from cupel.analysis.endpoint import Outcome, observe, outcomes
+from cupel.errors import DataError
 from cupel.report.view import RunView, StudyView, unit_of
 
-Endpoints = Mapping[tuple[str, int], float | None]
-"""The primary endpoint of every (condition, seed), None where a run has none."""
+Endpoints = Mapping[Path, Outcome]
+"""The primary endpoint of every run by its folder; a run without one may be absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,29 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+def endpoints_of(view: StudyView) -> Endpoints:
+    """Return the primary endpoint of every run, failed ones by the declared policy.
+
+    In a study whose finished runs do not all hold the endpoint, each run stands for itself, and
+    those without it are absent.
+    """
+    study = view.record.study
+    records = [run.record for run in view.runs if run.problem is None]
+    try:
+        found = outcomes(
+            records,
+            study.endpoint,
+            failure=study.decision.failure,
+            failure_value=study.decision.failure_value,
+        )
+    except DataError:
+        found = []
+        for record in records:
+            with suppress(DataError):
+                found.append(observe(record, study.endpoint))
+    return {outcome.run.folder: outcome for outcome in found}
 
 
 def estimate(values: Sequence[float | None]) -> Estimate | None:
@@ -93,13 +120,26 @@ def _run_row(run: RunView, endpoints: Endpoints) -> tuple[Cell, ...]:
         run.seed,
         run.status,
         len(run.rows),
-        endpoints.get((run.condition, run.seed)),
+        _endpoint(run, endpoints),
         before,
         after,
         total(run, "ungradable_count", whole=True),
         total(run, "step_time_s"),
-        run.reason,
+        _reason(run, endpoints),
     )
+
+
+def _endpoint(run: RunView, endpoints: Endpoints) -> float | None:
+    outcome = endpoints.get(run.record.folder)
+    return outcome.value if outcome is not None else None
+
+
+def _reason(run: RunView, endpoints: Endpoints) -> str | None:
+    outcome = endpoints.get(run.record.folder)
+    if run.reason is None or outcome is None or not outcome.failed:
+        return run.reason
+    words = {"carried_forward": "last value carried forward", "worst": "worst value taken"}
+    return f"{run.reason} (endpoint: {words[outcome.origin]})"
 
 
 def condition_table(view: StudyView, endpoints: Endpoints) -> Table:
@@ -124,7 +164,7 @@ def condition_table(view: StudyView, endpoints: Endpoints) -> Table:
             (
                 label,
                 f"{done} of {len(runs)}",
-                estimate([endpoints.get((label, run.seed)) for run in runs]),
+                estimate([_endpoint(run, endpoints) for run in runs]),
                 estimate([before for before, _ in held]),
                 estimate([after for _, after in held]),
                 estimate(

@@ -60,8 +60,8 @@ def _no_verdict(view: StudyView, problem: str | None) -> str:
     else:
         sentence = "No verdict: this study has not been judged."
         words = (
-            f"Runs: {counts or 'none planned'}. `cupel run` judges a study when its runs are "
-            "complete; what is below shows what is there so far."
+            f"Runs: {counts or 'none planned'}. A study is judged when its runs are complete; "
+            "below is what there is so far."
         )
     return (
         '<section class="verdict none" id="verdict" aria-label="Verdict">'
@@ -81,9 +81,9 @@ def _facts(contrast: Contrast) -> list[tuple[str, str, str]]:
     rows = [
         ("effect", difference_text(contrast.delta, unit), "mean difference of seed pairs"),
         (
-            "95 % interval",
-            interval_text(contrast.low, contrast.high, unit),
-            (contrast.ci_method or "").replace("_", " "),
+            f"{100 * contrast.level:g} % interval",
+            interval_text(contrast.low, contrast.high, unit) if contrast.bounded else "no bound",
+            _interval_note(contrast),
         ),
         ("p, two-sided", p_text(contrast.p), floor),
         (
@@ -94,7 +94,7 @@ def _facts(contrast: Contrast) -> list[tuple[str, str, str]]:
         (
             "could have detected",
             difference_text(contrast.mde80, unit).removeprefix("+"),
-            "with 80 % power, at the spread seen",
+            "with 80 % power, at the spread seen" if contrast.mde80 is not None else "",
         ),
     ]
     if contrast.margin is not None:
@@ -102,24 +102,27 @@ def _facts(contrast: Contrast) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _interval_note(contrast: Contrast) -> str:
+    if not contrast.bounded and contrast.t_low is not None:
+        shown = interval_text(contrast.t_low, contrast.t_high, contrast.unit)
+        return f"t-interval {shown}, which assumes normal differences"
+    return (contrast.ci_method or "").replace("_", " ")
+
+
 def _caveats(view: StudyView, evidence: Evidence, contrast: Contrast) -> Sequence[str]:
     notes = [
         f"Not decided: {REASONS.get(reason, reason.replace('_', ' '))}."
         for reason in contrast.reasons
     ]
-    if contrast.seeds_needed is not None and contrast.verdict == "inconclusive":
-        notes.append(f"About {contrast.seeds_needed} seeds would give 80 % power.")
+    if contrast.sentence:
+        notes = []  # the analysis' own sentence has said why
     if evidence.mode == "exploratory":
         notes.append(
             "Exploratory: no plan was locked before the first outcome, so this is a hypothesis for "
             "the next study, not a confirmed result."
         )
-    if contrast.legacy_agrees is False:
-        effect = f" (design effect {contrast.design_effect:.1f})" if contrast.design_effect else ""
-        notes.append(
-            f"The pooled-completion test (p = {p_text(contrast.legacy_p)}) disagrees: it treats "
-            f"completions of one run as independent, and they are not{effect}."
-        )
+    if contrast.disagreement:
+        notes.append(contrast.disagreement)
     unfinished = [run for run in view.runs if run.status != "done"]
     if unfinished:
         notes.append(
