@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from cupel.policy import Completions, PolicyConfig
+from cupel.policy import Completions, Policy, PolicyConfig
 from cupel.policy.torch_policy import TorchPolicy
 
 VOCABULARY = 61
@@ -46,38 +46,45 @@ def small_model(*, seed: int = 0, tied: bool = True, vocabulary: int = VOCABULAR
         return Qwen3ForCausalLM(config)
 
 
-def small_policy(*, seed: int = 0, tied: bool = True, **settings: Any) -> TorchPolicy:
-    torch.set_num_threads(1)
-    config = PolicyConfig(backend="torch", **settings)
-    return TorchPolicy(small_model(seed=seed, tied=tied), small_tokenizer(), config, threads=1)
+class Small:
+    """Builds small policies, prompts and samples."""
 
+    model = staticmethod(small_model)
+    tokenizer = staticmethod(small_tokenizer)
 
-def random_prompts(lengths: list[int], *, seed: int = 0) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(4, VOCABULARY, length).tolist() for length in lengths]
+    @staticmethod
+    def policy(*, seed: int = 0, tied: bool = True, **settings: Any) -> TorchPolicy:
+        torch.set_num_threads(1)
+        config = PolicyConfig(backend="torch", **settings)
+        return TorchPolicy(small_model(seed=seed, tied=tied), small_tokenizer(), config, threads=1)
 
+    @staticmethod
+    def prompts(lengths: list[int], *, seed: int = 0) -> list[list[int]]:
+        rng = np.random.default_rng(seed)
+        return [rng.integers(4, VOCABULARY, length).tolist() for length in lengths]
 
-def sampled(
-    policy: TorchPolicy,
-    prompts: list[list[int]],
-    *,
-    group_size: int = 4,
-    max_tokens: int = 12,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 1,
-) -> Completions:
-    rng = np.random.default_rng(seed)
-    return policy.sample(
-        prompts,
-        group_size=group_size,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        uniforms_NT=rng.random((len(prompts) * group_size, max_tokens)),
-    )
+    @staticmethod
+    def sample(
+        policy: Policy,
+        prompts: list[list[int]],
+        *,
+        group_size: int = 4,
+        max_tokens: int = 12,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 1,
+    ) -> Completions:
+        rng = np.random.default_rng(seed)
+        return policy.sample(
+            prompts,
+            group_size=group_size,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            uniforms_NT=rng.random((len(prompts) * group_size, max_tokens)),
+        )
 
 
 @pytest.fixture
-def policy() -> TorchPolicy:
-    return small_policy()
+def small() -> Small:
+    return Small()

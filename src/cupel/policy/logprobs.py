@@ -28,7 +28,7 @@ def logprobs_and_entropies(
 
     Gradients of the first reach hidden states, weight and bias; the second has none.
     """
-    found: tuple[Tensor, Tensor] = _ChunkedHead.apply(
+    found: tuple[Tensor, Tensor] = _ChunkedHead.apply(  # type: ignore[no-untyped-call]
         hidden_MD, weight_VD, bias_V, targets_M, chunk
     )
     return found

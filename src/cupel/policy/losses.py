@@ -91,7 +91,10 @@ def token_loss(
     eq. 5. At a tie the unclipped branch keeps its gradient.
     """
     used_BT = weights_BT > 0
-    ratio_BT = np.exp(np.where(used_BT, logprobs_BT - old_logprobs_BT, 0.0))
+    log_ratio_BT = np.zeros(used_BT.shape)
+    np.subtract(logprobs_BT, old_logprobs_BT, out=log_ratio_BT, where=used_BT)
+    with np.errstate(over="ignore"):  # an infinite loss is refused by name, by the caller
+        ratio_BT = np.exp(log_ratio_BT)
     advantages_BT = np.where(used_BT, advantages_BT, 0.0)
     value_BT = -ratio_BT * advantages_BT
     clipped_BT = np.zeros(used_BT.shape, dtype=np.bool_)

@@ -49,7 +49,7 @@ class Completions:
         lengths_N: number of sampled tokens a row, at least 1.
         finished_N: True where the row ended by itself, False where it hit the token limit.
         sampler_logprobs_NT: log q of each sampled token (temperature and top-p applied), 0 padded.
-        policy_logprobs_NT: log pi (T = 1) of the same tokens as the sampler's pass saw it, 0 padded.
+        policy_logprobs_NT: log pi (T = 1) of the same tokens in the sampler's pass, 0 padded.
     """
 
     prompts: tuple[tuple[int, ...], ...]
@@ -90,7 +90,8 @@ class LossConfig(Config):
     clip_eps_high: float | None = None
     """Upper clip range (DAPO clip-higher, arXiv:2503.14476); None: the same as clip_eps."""
     dual_clip: float | None = None
-    """Dual-clip constant c > 1: bounds the loss of negative advantages at c*|A| (arXiv:1912.09729)."""
+    """Dual-clip constant c > 1: bounds the loss of negative advantages at c*|A|
+    (arXiv:1912.09729)."""
     normaliser: Literal["token", "sequence", "constant"] = "token"
     """token: sum / tokens of the trained rows; sequence: mean over rows of the row's token mean;
     constant: sum / (trained rows * max_tokens) (Dr. GRPO, arXiv:2503.20783). Always over the whole

@@ -54,6 +54,7 @@ def draw(logits_NV: Tensor, uniforms_N: Tensor, *, temperature: float, top_p: fl
     total_N = cdf_NV[:, -1]
     target_N = uniforms_N * total_N * (1 - 1e-15)
     tokens_N = torch.searchsorted(cdf_NV, target_N[:, None], right=True)[:, 0]
+    tokens_N.clamp_(max=cdf_NV.shape[1] - 1)  # only without finite numbers, refused by the caller
     policy_N = torch.log(_pick(pi_NV, tokens_N))
     if q_NV is pi_NV:
         return Draw(tokens_N=tokens_N, sampler_logprobs_N=policy_N, policy_logprobs_N=policy_N)

@@ -28,6 +28,7 @@ from cupel.policy.protocol import (
     FloatNT,
     LossConfig,
     Scores,
+    Tokenizer,
     UpdateResult,
 )
 from cupel.policy.sampling import sample_completions
@@ -56,7 +57,8 @@ class TorchPolicy:
             precision=resolve_precision(config, device.type),
         )
         vocabulary = self.lm.head_weight.shape[0]
-        self.tokenizer = PieceTokenizer(tokenizer, size=vocabulary)
+        self._pieces = PieceTokenizer(tokenizer, size=vocabulary)
+        self.tokenizer: Tokenizer = self._pieces
         self._chunk = chunk_tokens(vocabulary, config.logprob_chunk)
         self._stop_ids = _stop_ids(model, self.tokenizer.eos_id)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -138,7 +140,7 @@ class TorchPolicy:
     def save(self, folder: Path) -> None:
         """Write weights, config, tokenizer and optimizer state."""
         save_state(folder, self.lm.model, self._optimizer)
-        self.tokenizer.save(folder)
+        self._pieces.save(folder)
 
     def save_model(self, folder: Path) -> None:
         """Write weights, config and tokenizer only: a folder to start other runs from."""
@@ -251,18 +253,24 @@ def load_torch_policy(config: PolicyConfig, *, device: str, threads: int) -> Tor
         ConfigError: an unknown device, or a model that cannot be scored correctly.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as library_logging
 
     torch.set_num_threads(threads)
     name = str(config.model)
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local and not Path(name).is_dir():
         raise DataError(f"policy.model: no such folder: {name}")
+    bars = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, config.dtype))
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(f"policy.model: '{name}' cannot be loaded: {first}") from None
+    finally:
+        if bars:
+            library_logging.enable_progress_bar()
     try:
         model = model.to(device)
     except (RuntimeError, AssertionError) as error:

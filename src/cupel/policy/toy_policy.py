@@ -24,6 +24,7 @@ from cupel.policy.protocol import (
     FloatNT,
     LossConfig,
     Scores,
+    Tokenizer,
     UpdateResult,
 )
 from cupel.policy.update_record import UpdateRecord
@@ -77,7 +78,7 @@ class ToyPolicy:
 
     def __init__(self, *, seed: int = 0, grad_clip: float = float("inf")) -> None:
         """Start near the uniform distribution; `seed` draws the first logits."""
-        self.tokenizer = ToyTokenizer()
+        self.tokenizer: Tokenizer = ToyTokenizer()
         self._seed, self._grad_clip = seed, grad_clip
         self._context_of: dict[tuple[int, ...], int] = {}
         self._logits_CTV: Float = np.zeros((0, 0, len(PIECES)))
@@ -246,7 +247,8 @@ def softmax(logits: Float) -> Float:
 def _tempered(logits_NTV: Float, temperature: float, top_p: float) -> Float:
     """Return q: the tempered softmax cut to its top-p nucleus; greedy at temperature 0."""
     if temperature == 0:
-        return np.eye(logits_NTV.shape[-1])[logits_NTV.argmax(axis=-1)]
+        one_hot: Float = np.eye(logits_NTV.shape[-1])[logits_NTV.argmax(axis=-1)]
+        return one_hot
     q_NTV = softmax(logits_NTV / temperature)
     if top_p < 1:
         ordered = -np.sort(-q_NTV, axis=-1)

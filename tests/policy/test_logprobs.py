@@ -1,0 +1,67 @@
+"""The chunked head against plain autograd: values, entropies and every gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cupel.policy.logprobs import chunk_tokens, logprobs_and_entropies
+
+
+def inputs(*, bias: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(17, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(17, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(17, (11,), generator=generator)
+    return hidden, weight, offset if bias else None, targets
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 4, 11, 100])
+def test_values_and_gradients_equal_autograd(chunk: int, bias: bool) -> None:
+    hidden, weight, offset, targets = inputs(bias=bias)
+    logs = torch.log_softmax(torch.nn.functional.linear(hidden, weight, offset), dim=-1)
+    pull = torch.linspace(-1, 1, 11, dtype=torch.float64)
+    picked = logs.gather(1, targets[:, None])[:, 0]
+    leaves = [leaf for leaf in (hidden, weight, offset) if leaf is not None]
+    want = torch.autograd.grad(picked, leaves, pull)
+    logprobs, entropies = logprobs_and_entropies(hidden, weight, offset, targets, chunk=chunk)
+    torch.testing.assert_close(logprobs, picked)
+    torch.testing.assert_close(entropies, -(logs.exp() * logs).sum(-1))
+    assert not entropies.requires_grad
+    for got, expected in zip(torch.autograd.grad(logprobs, leaves, pull), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcheck_in_float64() -> None:
+    hidden, weight, offset, targets = inputs(bias=True)
+
+    def logprobs_only(h: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return logprobs_and_entropies(h, w, b, targets, chunk=4)[0]
+
+    assert torch.autograd.gradcheck(logprobs_only, (hidden, weight, offset))
+
+
+def test_a_tied_head_receives_both_gradients() -> None:
+    weight = torch.randn(17, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    ids, targets = torch.tensor([3, 4, 9]), torch.tensor([4, 9, 2])
+    want = torch.autograd.grad(
+        torch.log_softmax(weight[ids] @ weight.T, -1).gather(1, targets[:, None]).sum(), weight
+    )[0]
+    logprobs, _ = logprobs_and_entropies(weight[ids], weight, None, targets, chunk=2)
+    torch.testing.assert_close(torch.autograd.grad(logprobs.sum(), weight)[0], want)
+
+
+def test_a_certain_distribution_has_zero_entropy_and_no_nan() -> None:
+    hidden = torch.tensor([[1.0]])
+    weight = torch.tensor([[1000.0], [-1000.0]])
+    logprobs, entropies = logprobs_and_entropies(hidden, weight, None, torch.tensor([0]), chunk=4)
+    assert logprobs.tolist() == [0.0]
+    assert entropies.tolist() == [0.0]
+
+
+def test_the_chunk_shrinks_with_the_vocabulary_and_a_setting_wins() -> None:
+    assert chunk_tokens(151_936, 0) * 151_936 * 4 <= 64 * 1024 * 1024
+    assert chunk_tokens(56, 0) > chunk_tokens(151_936, 0)
+    assert chunk_tokens(56, 7) == 7
