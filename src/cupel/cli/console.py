@@ -43,7 +43,12 @@ def warn(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print strict JSON: finite numbers only, keys in their own order."""
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json_text(value), nl=False)
+
+
+def json_text(value: Any) -> str:
+    """Return strict, indented JSON with a newline at its end."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -99,7 +99,7 @@ def execute_and_judge(folder: Path, options: ExecutionOptions, *, as_json: bool 
     """Execute what is missing, judge, write figures and report, print. Returns the exit code."""
     outcome = execute(folder, options)
     _show_failures(outcome)
-    judge_and_report(folder)
+    judge_and_report(folder, complete=outcome.is_complete)
     if as_json:
         console.print_json(verdict_facts(folder))
     else:
@@ -149,13 +149,30 @@ def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
         ) from None
 
 
-def judge_and_report(folder: Path) -> None:
-    """Judge a study and write its analysis, figures and report."""
-    from cupel.analysis.judge import judge
+def judge_and_report(folder: Path, *, complete: bool = True) -> None:
+    """Judge a study and write its analysis, figures and report.
+
+    Args:
+        complete: False when runs failed or are missing; a study that then cannot be judged still
+            gets its report, and the reason is told.
+
+    Raises:
+        DataError: a complete study cannot be judged.
+    """
+    from cupel.analysis import judge
+    from cupel.errors import DataError, MissingExtraError
     from cupel.report import write_figures, write_report
 
-    judge(folder)
-    write_figures(folder)
+    try:
+        judge(folder)
+    except DataError as error:
+        if complete:
+            raise
+        console.warn(f"not judged: {error}")
+    try:
+        write_figures(folder)
+    except MissingExtraError as error:
+        console.warn(f"no figures beside the report: {error}")
     write_report(folder)
 
 

@@ -64,7 +64,8 @@ class RunState:
 
 
 def run_state(folder: Path, *, name: str | None = None) -> RunState:
-    """Read where a run stands; a folder that is not there yet is `planned`.
+    """Read where a run stands; `planned` before there is anything, `unknown` for
+    the rows of an earlier system.
 
     Raises:
         DataError: one of its files is damaged.
@@ -74,7 +75,11 @@ def run_state(folder: Path, *, name: str | None = None) -> RunState:
     run = RunFolder(folder)
     shown = name or folder.name
     if not (folder / "run.json").is_file():
-        return RunState(name=shown, status="planned")
+        row = last_row(folder / "metrics.jsonl")
+        status = "unknown" if row else "planned"  # rows of an earlier system carry no status
+        return RunState(
+            name=shown, status=status, step=row.get("step"), correct_rate=row.get("correct_rate")
+        )
     state, beat = run.state(), run.heartbeat()
     row = last_row(folder / "metrics.jsonl")
     costs = run.config().get("costs", {}) if (folder / "config.json").is_file() else {}

@@ -26,7 +26,7 @@ def command(study: Path, open_: bool, as_json: bool) -> None:
       cupel report results/quickstart --open
     """
     folder = find_study(study).folder
-    judge_and_report(folder)
+    judge_and_report(folder, complete=False)
     if as_json:
         console.print_json(verdict_facts(folder))
     else:

@@ -39,7 +39,7 @@ def show_evidence(evidence: Evidence) -> None:
     primary = evidence.primary
     console.line()
     if primary is not None:
-        console.line(f"{primary.headline}: {verdict_sentence(primary)}")
+        console.line(verdict_sentence(primary))
         for reason in primary.reasons:
             console.line(f"  because {REASONS.get(reason, reason.replace('_', ' '))}")
     console.line()

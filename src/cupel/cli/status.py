@@ -1,0 +1,156 @@
+"""`cupel status`: what is done, running or failed, as the folders say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cupel.cli import console
+from cupel.cli.app import Stop
+from cupel.cli.progress import STALE_S, RunState, run_state
+from cupel.cli.source import json_option
+
+DEFAULT_ROOTS = (Path("results"), Path("logs"))
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@json_option
+def command(path: Path | None, as_json: bool) -> None:
+    """Show the runs of PATH: a study folder, a run folder, or a folder of either.
+
+    Without PATH, everything under results/ and logs/. A running run that has not been heard of for
+    a minute is called stale: its process is gone, `cupel resume` continues it.
+
+    \b
+    Examples:
+      cupel status
+      cupel status results/quickstart
+      cupel status results/quickstart --json
+    """
+    from cupel.lab.store import is_run_folder, is_study_folder
+
+    if path is not None and not path.exists():
+        raise Stop(f"{path}: no such folder")
+    if path is not None and is_study_folder(path):
+        show_runs(str(path), study_states(path), as_json=as_json)
+    elif path is not None and is_run_folder(path):
+        show_runs(str(path), [run_state(path)], as_json=as_json)
+    else:
+        roots = [path] if path is not None else [root for root in DEFAULT_ROOTS if root.is_dir()]
+        show_overview(roots, as_json=as_json)
+
+
+def study_states(folder: Path) -> list[RunState]:
+    """Return where every planned run of a study stands, missing folders included."""
+    from cupel.lab.store import read_study
+
+    states = []
+    for run in read_study(folder).runs:
+        name = run.folder.name
+        if run.status == "missing":
+            states.append(RunState(name=name, status="missing"))
+        else:
+            states.append(run_state(run.folder, name=name))
+    return states
+
+
+def show_runs(title: str, states: Sequence[RunState], *, as_json: bool) -> None:
+    """Print one row a run."""
+    if as_json:
+        console.print_json({"folder": title, "runs": [run_facts(state) for state in states]})
+        return
+    rows = [
+        (
+            state.name,
+            shown_status(state),
+            f"{state.steps_done}/{console.show(state.steps)}",
+            state.correct_rate,
+            note(state),
+        )
+        for state in states
+    ]
+    console.table(["run", "status", "steps", "correct_rate", "note"], rows, title=title)
+    console.line(", ".join(f"{count} {word}" for word, count in counts(states).items()))
+
+
+def show_overview(roots: Sequence[Path], *, as_json: bool) -> None:
+    """Print one row a study, and one for each run that stands alone."""
+    entries = [entry for root in roots for entry in _below(root)]
+    if as_json:
+        console.print_json(
+            [
+                {"folder": str(folder), "kind": kind, "counts": counts(states)}
+                for folder, kind, states in entries
+            ]
+        )
+        return
+    if not entries:
+        looked = ", ".join(f"{root}/" for root in roots) or "results/ and logs/"
+        console.line(f"no study and no run in {looked}")
+        return
+    rows = [
+        (
+            str(folder),
+            kind,
+            len(states),
+            ", ".join(f"{count} {word}" for word, count in counts(states).items()),
+        )
+        for folder, kind, states in entries
+    ]
+    console.table(["folder", "kind", "runs", "status"], rows)
+
+
+def counts(states: Sequence[RunState]) -> dict[str, int]:
+    """Return how many runs stand where."""
+    found: dict[str, int] = {}
+    for state in states:
+        word = shown_status(state)
+        found[word] = found.get(word, 0) + 1
+    return found
+
+
+def shown_status(state: RunState) -> str:
+    """Return the status; `stale`: running but silent; `stopped`: begun, to be continued."""
+    if state.stale:
+        return "stale"
+    return "stopped" if state.status == "planned" and state.steps_done else state.status
+
+
+def note(state: RunState) -> str:
+    """Return why a run failed, what a running one is doing, or how long it has been silent."""
+    if state.failure is not None:
+        return state.failure
+    if state.stale and state.beat_age_s is not None:
+        return f"silent for {state.beat_age_s / 60:.0f} min (over {STALE_S:.0f} s)"
+    return state.doing if state.status == "running" else ""
+
+
+def run_facts(state: RunState) -> dict[str, Any]:
+    """Return where a run stands as JSON data."""
+    return {
+        "run": state.name,
+        "status": shown_status(state),
+        "steps_done": state.steps_done,
+        "steps": state.steps,
+        "correct_rate": state.correct_rate,
+        "note": note(state) or None,
+    }
+
+
+def _below(root: Path) -> list[tuple[Path, str, list[RunState]]]:
+    """Find studies and single runs at, or up to two levels below, a folder."""
+    from cupel.lab.store import is_run_folder, is_study_folder
+
+    found: list[tuple[Path, str, list[RunState]]] = []
+    for folder in sorted([root, *root.glob("*/"), *root.glob("*/*/")]):
+        if any(folder.is_relative_to(study) for study, kind, _ in found if kind == "study"):
+            continue
+        if is_study_folder(folder):
+            found.append((folder, "study", study_states(folder)))
+        elif is_run_folder(folder):
+            found.append((folder, "run", [run_state(folder)]))
+    return found

@@ -1,0 +1,70 @@
+"""One run by flags: recorded as passed, never overwritten, resumed when asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Invoke, says_one_line
+
+TOY = ("--backend", "toy", "--max-steps", 4)
+
+
+def test_a_run_records_what_was_passed_and_what_was_resolved(cupel: Invoke) -> None:
+    result = cupel("train", *TOY, "--seed", 7, "--set", "evaluation.problems=4")
+    assert result.exit_code == 0, result.output
+    config = json.loads(Path("logs/train/config.json").read_text())
+    assert config["passed"] == {
+        "backend": "toy",
+        "max_steps": 4,
+        "evaluation": {"problems": 4},
+    }
+    assert config["seed"] == 7
+    assert config["condition"] == "maxrl+gtpo_sepa"
+    assert config["resolved"]["lr"] == 0.3
+    rows = [json.loads(row) for row in Path("logs/train/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert "run folder: logs/train" in result.stdout
+
+
+def test_a_flag_wins_over_the_file(cupel: Invoke) -> None:
+    Path("settings.toml").write_text('backend = "toy"\nmax_steps = 9\nlr = 0.1\n')
+    result = cupel("train", "--config", "settings.toml", "--max-steps", 2, "--json")
+    assert result.exit_code == 0, result.output
+    resolved = json.loads(Path("logs/train/config.json").read_text())["resolved"]
+    assert (resolved["max_steps"], resolved["lr"]) == (2, 0.1)
+    assert json.loads(result.stdout)["condition"] == "maxrl+gtpo_sepa"
+
+
+def test_a_folder_with_something_in_it_is_left_alone(cupel: Invoke) -> None:
+    cupel("train", *TOY)
+    rows = Path("logs/train/metrics.jsonl").read_bytes()
+    says_one_line(cupel("train", *TOY), "logs/train is not empty", "--resume")
+    assert Path("logs/train/metrics.jsonl").read_bytes() == rows
+    assert cupel("train", *TOY, "--resume").exit_code == 0
+    says_one_line(cupel("train", *TOY, "--lr", 0.9, "--resume"), "holds another run")
+    assert Path("logs/train/metrics.jsonl").read_bytes() == rows
+
+
+def test_an_algorithm_and_its_modes_exclude_each_other(cupel: Invoke) -> None:
+    clash = cupel("train", *TOY, "--algorithm", "grpo", "--transform-mode", "gtpo")
+    says_one_line(clash, "algorithm = 'grpo' means transform_mode = 'none'")
+    assert not Path("logs").exists()
+
+
+def test_a_run_that_fails_exits_with_3(cupel: Invoke) -> None:
+    result = cupel("train", *TOY, "--evaluation.start-band", "0.99,1.0")
+    assert result.exit_code == 3, result.output
+    assert result.stderr.splitlines()[-1].startswith("cupel: logs/train: the run failed (")
+    assert json.loads(Path("logs/train/run.json").read_text())["status"] == "failed"
+
+
+def test_two_runs_are_told_apart(cupel: Invoke) -> None:
+    cupel("train", *TOY, "--log-dir", "a")
+    cupel("train", *TOY, "--log-dir", "b", "--lr", 0.2)
+    result = cupel("diff", "a", "b", "--json")
+    assert result.exit_code == 1
+    changed = {row["key"]: (row["a"], row["b"]) for row in json.loads(result.stdout)}
+    assert changed["config.lr"] == (0.3, 0.2)
+    assert not any(key.startswith("config.") and key != "config.lr" for key in changed)
+    assert cupel("diff", "a", "a").exit_code == 0
