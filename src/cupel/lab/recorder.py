@@ -20,8 +20,7 @@ import orjson
 from cupel.config import did_you_mean
 from cupel.errors import AlgorithmicFailure, ConfigError, DataError
 from cupel.lab.metrics import Metric, MetricSet
-
-EVENTS = "events.jsonl"
+from cupel.lab.store import EVENTS
 
 
 class Recorder:

@@ -20,6 +20,7 @@ from cupel.lab.study import StudyConfig
 RecordStatus = RunStatus | Literal["unknown", "missing"]
 
 METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
 ONE_ROW_PER_STEP = (METRICS, "emergence/steps.jsonl")
 _STATUSES = ("planned", "running", "done", "failed")
 
@@ -34,7 +35,8 @@ class RunRecord:
         failure: `{"kind", "message"}` of a failed run, else None.
         config: config.json (`recipe, condition, seed, resolved, passed`), empty when absent.
         result: result.json, or None when the run is not complete.
-        events: what happened beside the plan, from run.json.
+        events: what happened beside the plan: to the run's execution (`at`, `message`), then in
+            the run itself (`step`, `message`).
     """
 
     folder: Path
@@ -57,17 +59,28 @@ class RunRecord:
         left out; in every other state it is an error.
 
         Raises:
-            DataError: the stream is missing (names those there are) or damaged.
+            DataError: the stream is missing (names those there are), damaged, or not as long as
+                it was when the run ended.
         """
         if not self.has(stream):
             there = self.streams
             hint = did_you_mean(stream, there) if there else "the run has written no rows yet"
             raise DataError(f"{self.folder}: no stream '{stream}'; {hint}")
         path = self.folder / stream
+        self._refuse_changed(path, stream)
         rows = read_json_lines(path, still_written=self.status == "running")
         if stream in ONE_ROW_PER_STEP:
             _refuse_repeated_steps(path, rows)
         return rows
+
+    def _refuse_changed(self, path: Path, stream: str) -> None:
+        ended_at = (self.result or {}).get("streams", {}).get(stream)
+        size = path.stat().st_size
+        if ended_at is not None and size != ended_at:
+            raise DataError(
+                f"{path}: {size} bytes, but {ended_at} when the run ended; "
+                "rows were lost or added since, so this is not the run's record any more"
+            )
 
     @property
     def streams(self) -> list[str]:
@@ -151,7 +164,7 @@ def read_run(folder: Path | str) -> RunRecord:
         failure=state.get("failure"),
         config=_read_if_there(folder / "config.json") or {},
         result=result,
-        events=tuple(state.get("events", ())),
+        events=(*state.get("events", ()), *_recorded_events(folder, status)),
     )
 
 
@@ -223,6 +236,11 @@ def _read_foreign_run(folder: Path) -> RunRecord:
         seed=seed if isinstance(seed, int) else None,
         status="unknown",
     )
+
+
+def _recorded_events(folder: Path, status: RunStatus) -> list[dict[str, Any]]:
+    path = folder / EVENTS
+    return read_json_lines(path, still_written=status == "running") if path.is_file() else []
 
 
 def _status(written: RunStatus, result: Mapping[str, Any] | None) -> RunStatus:

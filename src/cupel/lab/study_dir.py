@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from cupel.config import canonical_json, to_dict, validate
+from cupel.config import canonical_json, to_dict
 from cupel.errors import PlanError, UsageError
 from cupel.lab.files import read_json, write_atomically, write_json
 from cupel.lab.provenance import capture, redact
@@ -69,13 +68,16 @@ def study_toml(study: StudyConfig) -> bytes:
     Raises:
         PlanError: a setting cannot be written in TOML (an explicit None).
     """
-    data = study.model_dump(mode="json", exclude_none=True)
-    text = tomli_w.dumps(data)
-    if validate(StudyConfig, tomllib.loads(text), where="study.toml") != study:
+    data = study.model_dump(mode="json")
+    for table in ("endpoint", "decision"):  # None is the default of every optional field there
+        data[table] = {key: value for key, value in data[table].items() if value is not None}
+    try:
+        return tomli_w.dumps(data).encode()
+    except TypeError:
         raise PlanError(
-            "the study holds an explicit None, which TOML cannot say; leave that setting out"
-        )
-    return text.encode()
+            "the study's config holds an explicit None, which TOML cannot say; "
+            "leave that setting out"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

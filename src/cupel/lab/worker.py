@@ -26,9 +26,10 @@ from cupel.lab.metrics import FailureKind, RunStatus
 from cupel.lab.provenance import capture
 from cupel.lab.randomness import Randomness
 from cupel.lab.recipe import Recipe, Result, RunContext, Slot
-from cupel.lab.recorder import EVENTS, Recorder
+from cupel.lab.recorder import Recorder
 from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
+from cupel.lab.store import EVENTS
 
 HEARTBEAT_S = 1.0
 GUARD_S = 0.2
