@@ -78,6 +78,12 @@ def test_bootstrap_t_refuses_fewer_than_five_and_needs_variation() -> None:
     assert bootstrap_t([0.2] * 6, rng=rng) is None
 
 
+def test_bootstrap_t_survives_ties_and_resamples_without_variation() -> None:
+    interval = bootstrap_t([0.2, 0.225, 0.25, 0.2, 0.225, 0.25], rng=np.random.default_rng(0))
+    assert interval is not None
+    assert interval.low < 0.225 < interval.high
+
+
 def test_bootstrap_t_is_near_student_on_many_normal_values() -> None:
     rng = np.random.default_rng(7)
     d = rng.normal(size=200)

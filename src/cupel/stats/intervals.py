@@ -183,9 +183,10 @@ def bootstrap_t(
     weights_BS = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     means_B = weights_BS @ centred / n
     variances_B = (weights_BS @ centred**2 / n - means_B**2) * n / (n - 1)
-    flat_B = (weights_BS == n).any(axis=1)
-    errors_B = np.sqrt(np.where(flat_B, 1.0, np.maximum(variances_B, 1e-300)) / n)
-    t_B = np.where(flat_B, np.sign(means_B) * np.inf, means_B / errors_B)
+    flat_B = variances_B <= 1e-12
+    errors_B = np.sqrt(np.where(flat_B, 1.0, variances_B) / n)
+    extreme_B = np.where(np.abs(means_B) <= 1e-9, 0.0, np.copysign(np.inf, means_B))
+    t_B = np.where(flat_B, extreme_B, means_B / errors_B)
     t_low, t_high = np.quantile(t_B, [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
     error = sd / math.sqrt(n)
     return Interval(

@@ -1,0 +1,237 @@
+"""The significance report: every contrast decided by seeds, the documented pooled tests beside it.
+
+Reads run folders through the lab's store. Refuses a verdict without a finished run, and writes
+nothing: the same files give the same report, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cupel import __version__
+from cupel.analysis import legacy
+from cupel.analysis.checkpoint import checkpoint_block
+from cupel.analysis.contrast import Contrast, answer, block
+from cupel.analysis.decision import PrimaryTest
+from cupel.analysis.endpoint import MetricMissing
+from cupel.analysis.evidence import (
+    Arms,
+    Evidence,
+    Settings,
+    Vocabulary,
+    by_seed,
+    data_notes,
+    input_hashes,
+    read_arms,
+    run_row,
+)
+from cupel.analysis.pairing import pair_runs
+from cupel.analysis.sentence import disagreement, sentence
+from cupel.errors import ConfigError
+from cupel.lab.study import Endpoint
+from cupel.stats.multiplicity import holm
+from cupel.stats.permutation import EXACT_LIMIT
+
+SCHEMA = "cupel.significance/1"
+EXPLORATORY = ("correct_rate", "mean_reward")
+
+
+def evaluate_significance(
+    baseline_run_dirs: Sequence[Path | str],
+    candidate_run_dirs: Sequence[Path | str],
+    *,
+    alpha: float = 0.05,
+    num_resamples: int = 20_000,
+    seed: int = 0,
+    endpoint: Endpoint | None = None,
+    primary_test: PrimaryTest = "sign_flip",
+    effect: float | None = None,
+    failure: Literal["carry_forward", "worst"] = "carry_forward",
+    failure_value: float = 0.0,
+    vocabulary: Vocabulary = "retrain",
+) -> dict[str, Any]:
+    """Test a candidate against a baseline, seed by seed.
+
+    Reads any folder that holds metrics.jsonl or emergence/*.jsonl, of Cupel or an earlier
+    system. Runs pair by seed; where seeds are unknown, by order, and the report says so.
+
+    Args:
+        num_resamples, seed: of the documented pooled tests and the bootstrap companion; the
+            verdict draws no random number up to 20 seeds.
+        endpoint: what a run is judged by; default: mean correct_rate over the last 20 % of steps.
+
+    Returns:
+        The report as strict JSON data; `significance_markdown` renders it.
+
+    Raises:
+        DataError: a folder is mistyped or damaged, or no run is finished.
+        ConfigError: a setting is out of range.
+    """
+    if not 0 < alpha < 0.5:
+        raise ConfigError(f"evaluate_significance: alpha = {alpha}; allowed: between 0 and 0.5")
+    if primary_test not in ("sign_flip", "paired_t"):
+        raise ConfigError(
+            f"evaluate_significance: primary_test = '{primary_test}'; allowed: sign_flip, paired_t"
+        )
+    arms = read_arms(baseline_run_dirs, candidate_run_dirs)
+    settings = Settings(
+        endpoint=endpoint or Endpoint(),
+        alpha=alpha,
+        primary_test=primary_test,
+        effect=effect,
+        failure=failure,
+        failure_value=failure_value,
+        resamples=num_resamples,
+        seed=seed,
+        vocabulary=vocabulary,
+    )
+    return significance_report([arms], Evidence(arms.runs, settings))
+
+
+def significance_report(arms: Sequence[Arms], evidence: Evidence) -> dict[str, Any]:
+    """Decide every contrast; the first one is the primary.
+
+    Raises:
+        DataError: no run is finished, or a file is damaged.
+    """
+    settings = evidence.settings
+    notes: list[str] = []
+    primary, *others = arms
+    blocks = {settings.endpoint.metric: _block(primary, settings.endpoint, evidence, notes)}
+    blocks |= _secondary(others, evidence, notes)
+    blocks |= _exploratory(primary, evidence, notes)
+    head = blocks[settings.endpoint.metric]
+    words = {"retrain": "recommendation", "textpolicy": "recommendation_textpolicy"}
+    return {
+        "schema": SCHEMA,
+        "lock_sha256": settings.lock_sha256,
+        "mode": settings.mode,
+        "primary": settings.endpoint.metric,
+        "baseline": primary.baseline,
+        "candidate": primary.candidate,
+        "sentence": head["sentence"],
+        "disagreement": head["disagreement"],
+        "verdict": head["verdict"],
+        "reasons": head["reasons"],
+        "vocabulary": settings.vocabulary,
+        "recommendation": head[words[settings.vocabulary]],
+        "recommendation_retrain": head["recommendation"],
+        "recommendation_textpolicy": head["recommendation_textpolicy"],
+        "metrics": blocks,
+        "runs": [run_row(run, evidence) for run in evidence.runs],
+        "notes": list(dict.fromkeys([*notes, *data_notes(evidence)])),
+        "provenance": {
+            "manifest": "../manifest.json" if settings.root is not None else None,
+            "inputs_sha256": input_hashes(evidence),
+            "rng": "none" if head["n_seeds"] <= EXACT_LIMIT else f"PCG64({settings.seed})",
+            "cupel": __version__,
+        },
+    }
+
+
+def _secondary(
+    arms: Sequence[Arms], evidence: Evidence, notes: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Decide the secondary family: Holm over the p-values of all its contrasts."""
+    if not arms:
+        return {}
+    endpoint = evidence.settings.endpoint
+    contrasts = [_contrast(one, endpoint, evidence, notes) for one in arms]
+    raw = [contrast.decide(contrast.differences).p for contrast in contrasts]
+    adjusted = holm([1.0 if p is None else p for p in raw]).tolist()
+    return {
+        f"{endpoint.metric}: {one.candidate} vs {one.baseline}": _block(
+            one, endpoint, evidence, notes, p_holm=p
+        )
+        for one, p in zip(arms, adjusted, strict=True)
+    }
+
+
+def _exploratory(primary: Arms, evidence: Evidence, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """Describe the other training outcomes of the primary contrast, where they were logged."""
+    blocks = {}
+    for metric in EXPLORATORY:
+        if metric == evidence.settings.endpoint.metric:
+            continue
+        endpoint = Endpoint(metric=metric, over=_training_window(evidence.settings.endpoint))
+        try:
+            exploratory = replace(primary, family="exploratory")
+            blocks[metric] = _block(exploratory, endpoint, evidence, notes)
+        except MetricMissing as error:
+            notes.append(f"{metric} was not compared: {error}")
+    return blocks
+
+
+def _training_window(endpoint: Endpoint) -> str:
+    """Return the primary's window, or the default where it counts evaluations, not steps."""
+    return Endpoint().over if endpoint.metric.startswith("eval/") else endpoint.over
+
+
+def _contrast(arms: Arms, endpoint: Endpoint, evidence: Evidence, notes: list[str]) -> Contrast:
+    pairing = pair_runs(arms.baseline_runs, arms.candidate_runs)
+    notes.extend(pairing.notes)
+    settings = evidence.settings
+    return Contrast(
+        baseline=arms.baseline,
+        candidate=arms.candidate,
+        endpoint=endpoint,
+        rule=settings.rule(endpoint),
+        pairs=tuple(
+            (seed, evidence.outcome(b, endpoint), evidence.outcome(c, endpoint))
+            for seed, b, c in pairing.pairs
+        ),
+        runs=(len(arms.baseline_runs), len(arms.candidate_runs)),
+        worst=settings.failure_value,
+        seed=settings.seed,
+    )
+
+
+def _block(
+    arms: Arms,
+    endpoint: Endpoint,
+    evidence: Evidence,
+    notes: list[str],
+    *,
+    p_holm: float | None = None,
+) -> dict[str, Any]:
+    contrast = _contrast(arms, endpoint, evidence, notes)
+    final = answer(contrast, p_adjusted=p_holm)
+    result = block(contrast, final, family=arms.family, p_holm=p_holm)
+    result |= _pooled(arms, contrast, result["recommendation"], evidence)
+    if final.scope == "checkpoint":
+        result["checkpoint"] = _checkpoint(arms, evidence)
+    result["sentence"] = sentence(result)
+    result["disagreement"] = disagreement(result)
+    return result
+
+
+def _pooled(
+    arms: Arms, contrast: Contrast, recommendation: str, evidence: Evidence
+) -> dict[str, Any]:
+    """Return the documented pooled tests and how clustered the completions are."""
+    metric, settings = contrast.endpoint.metric, evidence.settings
+    if metric not in EXPLORATORY:
+        return {"design_effect": None, "icc_prompt": None, "icc_seed": None, "legacy": None}
+    baseline = [evidence.logged(run) for run in by_seed(arms.baseline_runs)]
+    candidate = [evidence.logged(run) for run in by_seed(arms.candidate_runs)]
+    how = legacy.Resampling(alpha=settings.alpha, resamples=settings.resamples, seed=settings.seed)
+    rewards = metric == "mean_reward"
+    test = legacy.reward_block if rewards else legacy.correctness_block
+    documented = test(baseline, candidate, how)
+    if documented is not None:
+        documented["agreement"] = documented["recommendation"] == recommendation
+    pairs = [(evidence.logged(b.run), evidence.logged(c.run)) for _, b, c in contrast.pairs]
+    return {**legacy.clustering(pairs, rewards=rewards), "legacy": documented}
+
+
+def _checkpoint(arms: Arms, evidence: Evidence) -> dict[str, Any] | None:
+    if len(arms.baseline_runs) != 1 or len(arms.candidate_runs) != 1:
+        return None
+    return checkpoint_block(
+        evidence.logged(arms.baseline_runs[0]).completions,
+        evidence.logged(arms.candidate_runs[0]).completions,
+        alpha=evidence.settings.alpha,
+    )
