@@ -110,7 +110,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     Raises:
         ConfigError: an override has no `=`, or its path runs through a value that is no table.
     """
-    result = _deep_copy(data)
+    result: dict[str, Any] = _deep_copy(data)
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path.strip():
@@ -127,7 +127,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `over` laid on top, table by table; neither input is changed."""
-    result = _deep_copy(base)
+    result: dict[str, Any] = _deep_copy(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), dict):
             result[key] = merge(result[key], value)

@@ -9,7 +9,7 @@
     └── RunError                   a run stopped: exit code 3, the run keeps its row
         ├── AlgorithmicFailure     an outcome of the method: NaN, divergence, a health limit
         │   └── GateFailure        a check before or during training said no
-        └── InfrastructureFailure  not the method's doing: a dead worker, a full disk; may be retried
+        └── InfrastructureFailure  not the method's doing: a dead worker, a full disk; retried
 
 A message says where, what was given, what is allowed, and what to do.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,6 +177,10 @@ class Policy(Protocol):
 
     def load(self, folder: Path) -> None:
         """Restore exactly what `save` wrote."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the record should say of model, arithmetic and machine; plain JSON."""
         ...
 
     def weights_sha256(self) -> str:

@@ -14,11 +14,11 @@ from cupel.config import Config, merge
 from cupel.errors import ConfigError
 from cupel.policy.config import PolicyConfig
 from cupel.policy.protocol import LossConfig
+from cupel.rlvr.advantages import AdvantageMode, Normalize
+from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
 
 Backend = Literal["tiny", "torch", "toy"]
-AdvantageMode = Literal["grpo", "maxrl"]
-TransformMode = Literal["none", "gtpo", "gtpo_hicra", "gtpo_sepa"]
 
 
 class EvaluationConfig(Config):
@@ -65,7 +65,7 @@ class TrainConfig(Config):
     """Advantage of a completion within its group."""
     transform_mode: TransformMode = "gtpo_sepa"
     """Shaping of the advantage over a completion's tokens."""
-    normalize: Literal["none", "std"] = "none"
+    normalize: Normalize = "none"
     """std divides GRPO's advantages by the group's standard deviation + 1e-6 (arXiv:2402.03300)."""
     max_steps: int = Field(default=500, ge=1)
     """Training steps."""
@@ -101,7 +101,7 @@ class TrainConfig(Config):
     """SEPA stays off until one batch reaches this correct rate; <= 0: always open."""
     sepa: SepaConstants = Field(default_factory=SepaConstants)
     """Constants of the auto schedule."""
-    uncertainty_kind: Literal["entropy", "surprisal", "predictive_variance"] = "entropy"
+    uncertainty_kind: UncertaintyKind = "entropy"
     """Token uncertainty that shapes credit: entropy of the full next-token distribution,
     -logprob of the sampled token, or p(1 - p)."""
     strategic_grams: Literal["default", "arithmetic"] | list[str] = "default"
@@ -110,6 +110,8 @@ class TrainConfig(Config):
     """Largest |mean ratio - 1| allowed before the first update."""
     save_every: int = Field(default=20, ge=0)
     """Steps between checkpoints; 0: none."""
+    replicate: int = Field(default=0, ge=0)
+    """Another replicate draws other samples for the same seed; A/A checks need two of them."""
     log_tokens: bool = False
     """Also write token ids, log-probs and entropies of every completion."""
     policy: PolicyConfig = Field(default_factory=PolicyConfig)

@@ -1,0 +1,219 @@
+"""The training loop of reinforcement learning with verifiable rewards, and its recipe.
+
+Reads like the algorithm: sample, grade, advantages, planning mask, credit, one update, one row.
+Whatever has a formula stands in a pure module; whatever touches a model stands in the policy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cupel.config import canonical_json
+from cupel.lab.metrics import Metric, Scalar
+from cupel.lab.recipe import Forecast, Result, RunContext
+from cupel.policy.build import build_policy
+from cupel.policy.gate import sampler_statistics
+from cupel.policy.protocol import Policy
+from cupel.rlvr.advantages import advantages
+from cupel.rlvr.batch import TRAINING_ROUND, sample_batch
+from cupel.rlvr.config import TrainConfig, with_backend_defaults
+from cupel.rlvr.evaluate import check_start, evaluate
+from cupel.rlvr.forecast import evaluation_steps, forecast
+from cupel.rlvr.metrics import EVALUATIONS, METRICS
+from cupel.rlvr.planning import PlanningDetector
+from cupel.rlvr.problems import ProblemSet, load_problems
+from cupel.rlvr.records import (
+    StepRecord,
+    emergence_step_row,
+    entropy_moments,
+    generation_rows,
+    metrics_row,
+)
+from cupel.rlvr.schedules import SepaSchedule
+from cupel.rlvr.shaping import Shaping, improve
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainState:
+    """What changes from step to step; everything a checkpoint must hold, besides the weights."""
+
+    policy: Policy
+    problems: ProblemSet
+    detector: PlanningDetector
+    sepa: SepaSchedule
+    next_step: int = 0
+    correct_total: int = 0
+    sampled_total: int = 0
+    start: Mapping[str, Scalar] | None = None
+    latest: Mapping[str, Scalar] | None = None
+
+
+class TrainRecipe:
+    """`rlvr.train`: one run of reinforcement learning with verifiable rewards."""
+
+    name = "rlvr.train"
+    config_type = TrainConfig
+    streams: Mapping[str, Sequence[Metric] | None] = {
+        "metrics.jsonl": METRICS,
+        "evaluations.jsonl": EVALUATIONS,
+        "emergence/steps.jsonl": None,
+        "emergence/generations.jsonl": None,
+    }
+    preload = ("cupel.rlvr.train",)
+
+    def prepare(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Expand `algorithm` and lay the backend's defaults under what the user passed."""
+        return with_backend_defaults(data)
+
+    def forecast(self, config: TrainConfig) -> Forecast:
+        """Bound the cost of a run; refuse what the backend cannot do."""
+        return forecast(config)
+
+    def run(self, config: TrainConfig, context: RunContext) -> Result:
+        """Train to the last step, evaluating on held-out problems on the way."""
+        return train(config, context)
+
+
+RECIPE = TrainRecipe()
+
+
+def train(config: TrainConfig, context: RunContext) -> Result:
+    """Run the training loop from the start or from the checkpoint in `context`."""
+    state = open_state(config, context)
+    evaluations = set(evaluation_steps(config))
+    for step in range(state.next_step, config.max_steps):
+        if step in evaluations:
+            evaluate_policy(state, config, context, step)
+        train_step(state, config, context, step)
+        state.next_step = step + 1
+        if config.save_every and state.next_step % config.save_every == 0:
+            save(state, context)
+    evaluate_policy(state, config, context, config.max_steps)
+    return result(state)
+
+
+def train_step(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
+    """Take one step of the algorithm and write its rows."""
+    started = time.perf_counter()
+    batch = sample_batch(
+        state.policy,
+        state.problems.training(
+            context.randomness.generator("problem_order", step), config.batch_size
+        ),
+        config,
+        context.randomness,
+        purpose=TRAINING_ROUND,
+        round_number=step,
+        group_size=config.group_size,
+        temperature=config.temperature,
+        top_p=config.top_p,
+    )
+    sampled = time.perf_counter()
+    completions = batch.completions
+    shaping = Shaping(
+        config=config,
+        advantages_N=advantages(
+            config.advantage_mode, batch.rewards_PG, normalize=config.normalize
+        ).reshape(-1),
+        planning_NT=state.detector.mask(completions.tokens_NT, completions.lengths_N),
+        mask_NT=completions.mask_NT,
+        sepa_lambda=state.sepa.value(step),
+    )
+    update = improve(state.policy, completions, shaping, gate=step == 0)
+    scores = state.policy.score(completions) if update is None else update.scores
+    trained = time.perf_counter()
+
+    state.correct_total += batch.count("correct")
+    state.sampled_total += batch.size
+    record = StepRecord(
+        step=step,
+        batch=batch,
+        shaping=shaping,
+        scores=scores,
+        update=update,
+        uncertainty_NT=shaping.uncertainty(scores),
+        sampler=sampler_statistics(completions, scores.logprobs_NT),
+        sepa_gate_open=state.sepa.gate_open,
+        running_correct_rate=state.correct_total / state.sampled_total,
+        sample_time_s=sampled - started,
+        train_time_s=trained - sampled,
+        step_time_s=trained - started,
+    )
+    moments = entropy_moments(record)
+    context.recorder.log("metrics.jsonl", metrics_row(record, moments, context))
+    context.recorder.log("emergence/steps.jsonl", emergence_step_row(record, moments, context))
+    context.recorder.log_many("emergence/generations.jsonl", generation_rows(record))
+    state.sepa = state.sepa.observe(batch.correct_rate, moments.execution.variance, step=step)
+
+
+def open_state(config: TrainConfig, context: RunContext) -> TrainState:
+    """Build the policy, the problems and the schedule; restore them when resuming."""
+    policy = build_policy(
+        config.policy.model_copy(update={"backend": config.backend, "model": config.model}),
+        device=context.slot.device,
+        threads=context.slot.threads,
+        seed=context.seed,
+    )
+    state = TrainState(
+        policy=policy,
+        problems=load_problems(config.problems),
+        detector=PlanningDetector(config.strategic_grams, policy.tokenizer.piece_bytes),
+        sepa=SepaSchedule.from_config(config),
+    )
+    if context.resume is None:
+        context.recorder.event(f"policy: {canonical_json(policy.describe())}")
+        return state
+    saved = context.resume.state
+    policy.load(context.resume.folder)
+    state.problems.restore(saved["problems"])
+    state.sepa = state.sepa.restore(saved["sepa"])
+    state.next_step = saved["next_step"]
+    state.correct_total, state.sampled_total = saved["correct_total"], saved["sampled_total"]
+    state.start, state.latest = saved["start"], saved["latest"]
+    return state
+
+
+def save(state: TrainState, context: RunContext) -> None:
+    """Write a checkpoint from which the run continues to the same bytes."""
+    context.checkpoints.save(
+        state.next_step,
+        state.policy.save,
+        {
+            "next_step": state.next_step,
+            "correct_total": state.correct_total,
+            "sampled_total": state.sampled_total,
+            "problems": state.problems.state(),
+            "sepa": state.sepa.state(),
+            "start": state.start,
+            "latest": state.latest,
+        },
+    )
+
+
+def evaluate_policy(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
+    """Evaluate after `step` updates and log the row; the first evaluation is also a gate."""
+    row = evaluate(state.policy, state.problems, config, context, step=step)
+    context.recorder.log("evaluations.jsonl", row)
+    if state.start is None:
+        check_start(row, config)
+        state.start = row
+    state.latest = row
+
+
+def result(state: TrainState) -> Result:
+    """Return the run's numbers for result.json."""
+    start, end = state.start or {}, state.latest or {}
+    return Result(
+        values={
+            "steps": state.next_step,
+            "accuracy_start": start.get("accuracy"),
+            "accuracy_end": end.get("accuracy"),
+            "greedy_accuracy_start": start.get("greedy_accuracy"),
+            "greedy_accuracy_end": end.get("greedy_accuracy"),
+            "running_correct_rate": state.correct_total / state.sampled_total,
+            "weights_sha256": state.policy.weights_sha256(),
+        }
+    )
