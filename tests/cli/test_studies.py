@@ -211,6 +211,6 @@ def test_ctrl_c_leaves_a_study_that_continues(tmp_path: Path) -> None:
 def test_a_planned_study_refuses_to_be_another_one(cupel: Invoke, study: Path) -> None:
     cupel("run", study, "--executor", "inline", "--set", "seeds=[1,2]")
     changed = cupel("plan", study, "--set", "seeds=[1,2,3]")
-    says_one_line(changed, "differs from plan.lock in seeds")
+    says_one_line(changed, "differs from plan.lock in", "seeds")
     assert cupel("plan", study, "--set", "seeds=[1,2,3]", "--amend", "one more").exit_code == 0
     says_one_line(cupel("run", "results/toy", "--set", "seeds=[1]"), "planned already")

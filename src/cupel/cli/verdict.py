@@ -44,6 +44,9 @@ def show_evidence(evidence: Evidence) -> None:
             console.line(f"  because {REASONS.get(reason, reason.replace('_', ' '))}")
     console.line()
     console.table(*contrast_table(evidence.contrasts))
+    reach = reach_line(primary) if primary is not None else None
+    if reach is not None:
+        console.line(reach)
     for note in evidence.notes:
         console.line(note)
 
@@ -51,29 +54,37 @@ def show_evidence(evidence: Evidence) -> None:
 def contrast_table(
     contrasts: Sequence[Contrast],
 ) -> tuple[list[str], list[list[console.Cell]]]:
-    """Return one row a contrast: effect, interval, p, verdict and what the design could find."""
-    from cupel.report.formats import difference_text, interval_text, p_text, value_text
+    """Return one row a contrast: effect, interval, p and verdict."""
+    from cupel.report.formats import difference_text, interval_text, p_text
 
-    columns = ["candidate", "baseline", "endpoint", "seeds", "effect", "95% interval", "p"]
-    columns += ["verdict", "could find", "seeds for that effect"]
     rows: list[list[console.Cell]] = []
     for one in contrasts:
         p = p_text(one.p) + (f" (Holm {p_text(one.p_holm)})" if one.p_holm is not None else "")
         rows.append(
             [
-                one.candidate,
-                one.baseline,
+                f"{one.candidate} − {one.baseline}",
                 one.metric,
                 one.n_seeds,
                 difference_text(one.delta, one.unit),
                 interval_text(one.low, one.high, one.unit),
                 p,
                 one.headline.lower(),
-                difference_text(one.mde80, one.unit) if one.mde80 else value_text(None, ""),
-                one.seeds_needed,
             ]
         )
-    return columns, rows
+    return ["contrast", "endpoint", "seeds", "effect", "95% interval", "p", "verdict"], rows
+
+
+def reach_line(contrast: Contrast) -> str | None:
+    """Say what the executed design could find, or None where the analysis does not know."""
+    from cupel.report.formats import count_text, difference_text
+
+    if not contrast.mde80:
+        return None
+    found = difference_text(contrast.mde80, contrast.unit)
+    text = f"with {count_text(contrast.n_seeds or 0, 'seed')} this design finds {found} in 4 of 5"
+    if contrast.seeds_needed:
+        text += f"; the declared effect needs {count_text(contrast.seeds_needed, 'seed')}"
+    return text
 
 
 def litmus_line(folder: Path) -> str | None:
