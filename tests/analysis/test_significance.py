@@ -211,6 +211,7 @@ def test_folders_of_an_earlier_system_pair_by_order_and_say_so(tmp_path: Path, r
     ]
     report = evaluate_significance(*arms, endpoint=ALL)
     assert any("paired in the order given" in note for note in report["notes"])
+    assert report["sentence"].startswith("Over 2 pairs of runs, candidate minus baseline = ")
     assert report["metrics"]["correct_rate"]["legacy"]["counts"][0][1] == 160
     unequal = evaluate_significance(arms[0], arms[1][:1], endpoint=ALL)
     assert unequal["reasons"] == ["single_run_per_arm"]

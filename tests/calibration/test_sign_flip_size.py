@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from cupel.stats.intervals import percentile_bootstrap
-from cupel.stats.permutation import attainable_size, sign_flip, sign_flip_p_values
+from cupel.stats.permutation import (
+    attainable_size,
+    pooled_permutation_counts,
+    sign_flip,
+    sign_flip_p_values,
+)
 
 REPLICATES = 2_000
 Z = 3.29
@@ -52,3 +57,23 @@ def test_percentile_bootstrap_of_three_seeds_is_caught() -> None:
         [not percentile_bootstrap(row, rng=rng, resamples=2_000).contains(0.0) for row in d]
     )
     assert missed >= 0.15
+
+
+def test_pooled_completions_of_noisy_runs_are_caught() -> None:
+    """8 seeds, 1,600 completions a run, ordinary run noise, no difference between the arms."""
+    rng = np.random.default_rng(23)
+    prompt = rng.normal(0, 1.5, size=(300, 8, 100, 1)) - 1.0
+    counts = [
+        rng.binomial(
+            16, 1 / (1 + np.exp(-prompt[..., 0] - rng.normal(0, 0.2, size=(300, 8, 1))))
+        ).sum(axis=2)
+        for _ in range(2)
+    ]
+    total = 8 * 1600
+    pooled = [
+        pooled_permutation_counts((int(b), total), (int(c), total))
+        for b, c in zip(counts[0].sum(axis=1), counts[1].sum(axis=1), strict=True)
+    ]
+    by_seed = sign_flip_p_values((counts[1] - counts[0]) / 1600)
+    assert np.mean(np.array(pooled) < 0.05) >= 0.30
+    assert np.mean(by_seed < 0.05) <= 0.05 + Z * np.sqrt(0.05 * 0.95 / 300)

@@ -48,7 +48,12 @@ def sentence(block: Mapping[str, Any]) -> str:
     baseline, candidate = block["baseline"], block["candidate"]
     if block["delta"] is None:
         return f"{candidate} and {baseline} cannot be compared: {_BECAUSE['no_pairs']}."
-    unit = "training seed" if block["n_seeds"] == 1 else "training seeds"
+    known = all(seed is not None for seed, _, _ in block["pairs"])
+    unit = (
+        ("training seed" if known else "pair of runs")
+        if block["n_seeds"] == 1
+        else ("training seeds" if known else "pairs of runs")
+    )
     opening = (
         f"Over {block['n_seeds']} {unit}, {candidate} minus {baseline} = "
         f"{difference(block['delta'], block['metric'])} in {block['metric']} ({_evidence(block)})."
