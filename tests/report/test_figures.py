@@ -46,7 +46,7 @@ def test_same_folder_same_bytes_and_no_setting_left_behind(
 def test_svg_names_the_conditions_and_their_seeds(study: Path, matplotlib: ModuleType) -> None:
     paths = write_figures(study)
     svg = next(path for path in paths if path.name == "learning_curves.svg").read_text()
-    assert "grpo+none (mean, 95 % t-band, n = 4)" in svg
+    assert "grpo+none (95 % t-band, n = 4)" in svg
     assert "correct rate (%)" in svg
 
 

@@ -31,7 +31,8 @@ def effect_axis(contrasts: Sequence[Contrast]) -> Axis:
         if contrast.margin is not None:
             values += [-contrast.margin, contrast.margin]
     unit = contrasts[0].unit if contrasts else ""
-    return nice_axis(min(values), max(values), unit=unit, count=5)
+    room = 0.04 * (max(values) - min(values))  # so that zero never stands on the edge
+    return nice_axis(min(values) - room, max(values) + room, unit=unit, count=5)
 
 
 def effect_strip(contrast: Contrast, axis: Axis, ink: Ink | None, *, tall: bool = False) -> str:

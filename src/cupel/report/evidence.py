@@ -7,12 +7,13 @@ None here and is said to be missing on the page.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cupel.errors import DataError
 from cupel.lab.files import read_json
+from cupel.lab.study import StudyConfig
 from cupel.report.formats import count_text, difference_text, interval_text, p_text
 from cupel.report.view import unit_of
 
@@ -138,6 +139,19 @@ def read_evidence(study_folder: Path) -> Evidence | None:
     if not path.is_file():
         return None
     return parse_evidence(read_json(path), where=str(path))
+
+
+def with_margin(evidence: Evidence, study: StudyConfig) -> Evidence:
+    """Return the evidence with the study's equivalence margin on every contrast it applies to."""
+    return replace(
+        evidence,
+        contrasts=tuple(
+            replace(contrast, margin=study.decision.margin)
+            if contrast.margin is None and contrast.metric == study.endpoint.metric
+            else contrast
+            for contrast in evidence.contrasts
+        ),
+    )
 
 
 def parse_evidence(data: Mapping[str, Any], *, where: str) -> Evidence:

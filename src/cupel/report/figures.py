@@ -109,7 +109,7 @@ def _learning_curves(view: StudyView) -> Any | None:
     _draw_curves(axes, drawn, view)
     axes.set_title(view.record.study.name)
     axes.set_ylabel(_axis_name(metric))
-    axes.legend(loc="best")
+    _legend(figure, axes, columns=min(3, len(view.labels)))
     return figure
 
 
@@ -123,8 +123,13 @@ def _entropy(view: StudyView) -> Any | None:
         _draw_curves(axes, prepare(curves, view.labels, unit_of(key)), view)
         axes.set_title(title)
         axes.set_ylabel(_axis_name(key))
-    all_axes[0].legend(loc="best", fontsize=8)
+    _legend(figure, all_axes[0], columns=min(3, len(view.labels)))
     return figure
+
+
+def _legend(figure: Any, axes: Any, *, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def _draw_curves(axes: Any, drawn: Drawn, view: StudyView) -> None:
@@ -136,16 +141,19 @@ def _draw_curves(axes: Any, drawn: Drawn, view: StudyView) -> None:
             axes.plot(curve.steps_T[last], curve.values_T[last], "x", color=colour, markersize=5)
     for band in drawn.bands:
         ink = view.inks[band.condition]
-        words = {"t95": "mean, 95 % t-band", "range": "mean, range", "none": "one seed"}[band.kind]
+        words = {"t95": "95 % t-band", "range": "range", "none": "no band"}[band.kind]
         axes.fill_between(
             band.steps_T, band.low_T, band.high_T, color=ink.light, alpha=0.16, linewidth=0
         )
+        label = f"{band.condition} ({words}, n = {band.full})"
+        whole_T = np.where(band.thinned_out_T, np.nan, band.mean_T)
+        axes.plot(band.steps_T, whole_T, color=ink.light, linewidth=1.8, label=label)
         axes.plot(
             band.steps_T,
-            band.mean_T,
+            np.where(band.thinned_out_T, band.mean_T, np.nan),
             color=ink.light,
-            linewidth=1.8,
-            label=f"{band.condition} ({words}, n = {band.full})",
+            linewidth=1.4,
+            linestyle=(0, (1.5, 1.5)),
         )
     axes.set_xlim(drawn.x.low, drawn.x.high)
     axes.set_ylim(drawn.y.low, drawn.y.high)

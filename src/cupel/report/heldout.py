@@ -11,6 +11,7 @@ from html import escape
 
 import numpy as np
 
+from cupel.report.charts import breakable
 from cupel.report.formats import count_text, tick_text, value_text
 from cupel.report.geometry import Axis, value_axis
 from cupel.report.tables import estimate, held_out
@@ -93,7 +94,7 @@ def _foot(label: str, kind: str, runs: Sequence[RunView]) -> str:
             f"{value_text(before.mean, 'rate')} → {value_text(after.mean, 'rate')}, "
             f"mean of {count_text(len(both), 'run')}"
         )
-    return f'<div class="{kind}"><i></i>{escape(label)}<small>{escape(words)}</small></div>'
+    return f'<div class="{kind}"><i></i>{breakable(label)}<small>{escape(words)}</small></div>'
 
 
 def _caption(view: StudyView) -> str:

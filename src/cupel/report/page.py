@@ -14,7 +14,7 @@ from pathlib import Path
 from cupel.errors import DataError
 from cupel.lab.files import write_atomically
 from cupel.report import contract, sections
-from cupel.report.evidence import Evidence, read_evidence
+from cupel.report.evidence import Evidence, read_evidence, with_margin
 from cupel.report.formats import count_text
 from cupel.report.palette import css_variables
 from cupel.report.tables import endpoints_of
@@ -60,6 +60,8 @@ def report_html(study_folder: Path) -> str:
     problem = None
     try:
         evidence = read_evidence(study_folder)
+        if evidence is not None:
+            evidence = with_margin(evidence, view.record.study)
     except DataError as error:
         problem = str(error)
     body = _header(view) + verdict_card(view, evidence, problem) + _body(view, evidence)

@@ -98,7 +98,7 @@ def _facts(contrast: Contrast) -> list[tuple[str, str, str]]:
         ),
     ]
     if contrast.margin is not None:
-        rows.append(("equivalence margin", margin_text(contrast.margin, unit), "locked"))
+        rows.append(("equivalence margin", margin_text(contrast.margin, unit), "declared"))
     return rows
 
 
@@ -118,8 +118,8 @@ def _caveats(view: StudyView, evidence: Evidence, contrast: Contrast) -> Sequenc
         notes = []  # the analysis' own sentence has said why
     if evidence.mode == "exploratory":
         notes.append(
-            "Exploratory: no plan was locked before the first outcome, so this is a hypothesis for "
-            "the next study, not a confirmed result."
+            "Exploratory: not read under a plan locked before the first outcome, so this is a "
+            "hypothesis for the next study, not a confirmed result."
         )
     if contrast.disagreement:
         notes.append(contrast.disagreement)
