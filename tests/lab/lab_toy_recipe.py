@@ -17,7 +17,7 @@ from cupel.errors import GateFailure, InfrastructureFailure, PlanError
 from cupel.lab.metrics import Metric
 from cupel.lab.recipe import Forecast, Result, RunContext
 
-Trouble = Literal["", "nan", "limit", "gate", "os", "infra", "usage", "bug", "kill", "exit"]
+Trouble = Literal["", "nan", "limit", "gate", "os", "infra", "usage", "bug", "kill", "exit", "tell"]
 
 
 class ToyConfig(Config):
@@ -156,6 +156,11 @@ def _trouble(config: ToyConfig, context: RunContext) -> None:
             raise ZeroDivisionError("a bug")
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "tell":
+            slot, visible = context.slot, os.environ.get("CUDA_VISIBLE_DEVICES")
+            threads = f"{slot.threads} {os.environ.get('OMP_NUM_THREADS')}"
+            context.recorder.event(f"{slot.device} {visible} threads {threads}")
+            print("told on stdout")
         case "exit":
             print("going down", file=sys.stderr)
             os._exit(9)

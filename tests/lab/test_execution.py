@@ -10,8 +10,9 @@ import pytest
 from lab_studies import planned, run_folders, toy_study
 
 from cupel.errors import ConfigError, DataError, UsageError
-from cupel.lab import Progress, differing_streams, execute_study, read_run, read_study
-from cupel.lab.executors.base import StudyOutcome, Tail
+from cupel.lab import Progress, Slot, differing_streams, execute_study, read_run, read_study
+from cupel.lab.executors.base import StudyOutcome
+from cupel.lab.executors.tail import Tail
 from cupel.lab.locks import claim
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_jsonl
@@ -161,6 +162,42 @@ def test_a_listener_that_raises_stops_the_study_and_leaves_it_resumable(tmp_path
         execute_study(tmp_path, workers=2, progress=refuse)
     assert {run.status for run in read_study(tmp_path).runs} == {"planned"}
     assert execute_study(tmp_path, workers=4).is_complete
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "told"),
+    [
+        (None, "cpu", "cpu None"),
+        (None, "cuda:1", "cuda 1"),
+        ("4,7", "cuda:1", "cuda 7"),
+        ("GPU-a,GPU-b", "cuda:0", "cuda GPU-a"),
+    ],
+)
+def test_a_run_sees_only_its_own_device_and_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, device: str, told: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    planned(tmp_path, toy_study(seeds=(1,), steps=2, trouble="tell", at=1))
+    assert execute_study(tmp_path, slots=[Slot(device=device, threads=2)]).is_complete
+    rows = read_jsonl(tmp_path / "runs/baseline/events.jsonl")
+    assert f"{told} threads 2 2" in [row["message"] for row in rows]
+    assert "told on stdout" in (tmp_path / "runs/baseline/log.txt").read_text()
+
+
+def test_as_many_runs_at_a_time_as_there_are_slots(tmp_path: Path) -> None:
+    planned(tmp_path, toy_study(seeds=(1, 2, 3), steps=4, sleep_s=0.02))
+    running: set[str] = set()
+    most = 0
+
+    def count(event: Progress) -> None:
+        nonlocal most
+        (running.add if event.status == "running" else running.discard)(event.run)
+        most = max(most, len(running))
+
+    execute_study(tmp_path, slots=[Slot()] * 3, progress=count)
+    assert most == 3
 
 
 def test_a_recipe_that_cannot_be_found_in_a_run_is_a_usage_failure(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from lab_studies import planned, run_folders, toy_study, wait_until
 
-from cupel.lab import comparable_bytes, differing_streams, execute_study, read_run, read_study
+from cupel.lab import (
+    Progress,
+    comparable_bytes,
+    differing_streams,
+    execute_study,
+    read_run,
+    read_study,
+)
 from cupel.lab.store import read_jsonl
 
 STEPS = 30
@@ -100,6 +107,27 @@ def kill_workers(tmp_path: Path, unbroken: Path, kills: int, seed: int) -> None:
 
 def test_workers_killed_at_random_moments(tmp_path: Path, unbroken: Path) -> None:
     kill_workers(tmp_path, unbroken, kills=5, seed=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the parent of a worker")
+def test_the_fork_server_is_killed_and_its_runs_are_tried_again(
+    tmp_path: Path, unbroken: Path
+) -> None:
+    study = slow_study(tmp_path, unbroken, sleep_s=0.03)
+    killed: list[int] = []
+
+    def kill_parent_of_a_worker(event: Progress) -> None:
+        pid = pid_of(study / "runs" / event.run)
+        if event.step is not None and not killed and pid is not None:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            killed.append(int(stat.rpartition(")")[2].split()[1]))
+            assert killed[0] != os.getpid()
+            os.kill(killed[0], signal.SIGKILL)
+
+    outcome = execute_study(study, workers=2, progress=kill_parent_of_a_worker)
+    assert outcome.is_complete
+    assert [run.attempts for run in outcome.runs] == [2, 2, 1, 1]
+    assert_same_record(study, unbroken)
 
 
 @pytest.mark.slow

@@ -1,25 +1,22 @@
 """From a study to its runs, and to what the design can and cannot show, before anything runs.
 
-Pure. Knows conditions, seeds, resolved configs and the arithmetic of the decision rule. Refuses
-to touch a file or a clock, and to plan a study whose configs are not valid.
+Pure. Knows conditions, seeds and resolved configs. Refuses to touch a file or a clock, and to plan
+a study whose configs are not valid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cupel.config import fingerprint, merge, to_dict, validate
 from cupel.errors import PlanError
+from cupel.lab.design import judge_design
 from cupel.lab.recipe import Forecast, Recipe
 from cupel.lab.study import StudyConfig
-from cupel.stats.multiplicity import holm_capacity
-from cupel.stats.permutation import attainable_size, sign_flip_floor, smallest_n
-from cupel.stats.power import mde_paired_t, paired_t_power, seeds_needed
 
 LOCK_SCHEMA = 1
-PLANNED_POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +29,7 @@ class RunSpec:
         resolved, passed: the config with every default, and as the user gave it.
         command: re-runs or continues this run from the study folder.
         costs: the recipe's bounds for this run; `steps` is its number of metrics rows.
+        preload: modules the run imports.
         machine_keys: by stream, the keys that depend on the machine (timings).
     """
 
@@ -44,6 +42,7 @@ class RunSpec:
     passed: Mapping[str, Any]
     command: Sequence[str]
     costs: Mapping[str, float]
+    preload: Sequence[str]
     machine_keys: Mapping[str, Sequence[str]]
 
 
@@ -80,19 +79,6 @@ class Plan:
     lock: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Design:
-    floor: float | None = None
-    attainable_alpha: float | None = None
-    family_capacity: int | None = None
-    mde: float | None = None
-    mde_unit: str = "sd of the seed differences"
-    power: float | None = None
-    seeds_for_effect: int | None = None
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
 def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
     """Resolve every condition, lay out the runs and compute what the design can reach.
 
@@ -107,7 +93,7 @@ def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
         for cell in cells
     )
     _refuse_shared_folders(runs)
-    design = _judge_design(study)
+    design = judge_design(study)
     forecasts = [cell.forecast for cell in cells]
     return Plan(
         study=study,
@@ -192,6 +178,7 @@ def _spec(recipe: Recipe[Any], name: str, cell: _Cell, seed: int, folder: str) -
         passed=cell.passed,
         command=("cupel", "resume", f"runs/{folder}"),
         costs=dict(cell.forecast.costs),
+        preload=_unique([*recipe.preload, *cell.forecast.preload]),
         machine_keys={stream: keys for stream, keys in machine_keys.items() if keys},
     )
 
@@ -212,77 +199,6 @@ def _refuse_shared_folders(runs: Sequence[RunSpec]) -> None:
                 f"conditions '{other.condition}' and '{run.condition}' differ only in case and "
                 "would share a folder on some systems; rename one"
             )
-
-
-def _judge_design(study: StudyConfig) -> _Design:
-    if study.primary is None:
-        return _Design(notes=["one condition: nothing is compared, no verdict will be given"])
-    decision, seeds = study.decision, len(study.seeds)
-    exact = decision.primary_test == "sign_flip"
-    floor = sign_flip_floor(seeds) if exact else 0.0
-    size = attainable_size(seeds, decision.alpha) if exact else decision.alpha
-    capacity = holm_capacity(seeds, decision.alpha) if exact else None
-    warnings, notes = _warn(study, floor, capacity), []
-    if exact:
-        notes.append(
-            f"{seeds} seeds: smallest reachable p = {floor:.4g}; "
-            f"attainable size {size:.4g} of alpha {decision.alpha:g}"
-        )
-    unit_sd = decision.effect_sd
-    mde_sd = mde_paired_t(seeds, alpha=decision.alpha) if seeds >= 2 else None
-    power = needed = None
-    if decision.effect is not None and unit_sd is not None:
-        standardised = decision.effect / unit_sd
-        power = paired_t_power(standardised, seeds, alpha=decision.alpha) if seeds >= 2 else 0.0
-        power = 0.0 if floor >= decision.alpha else power
-        needed = seeds_needed(
-            standardised, alpha=decision.alpha, power=PLANNED_POWER, test=decision.primary_test
-        )
-        notes.append(_power_note(study, power, needed))
-    return _Design(
-        floor=floor,
-        attainable_alpha=size,
-        family_capacity=capacity,
-        mde=None if mde_sd is None else mde_sd * (unit_sd or 1.0),
-        mde_unit=study.endpoint.metric if unit_sd is not None else _Design().mde_unit,
-        power=power,
-        seeds_for_effect=needed,
-        notes=notes,
-        warnings=warnings,
-    )
-
-
-def _warn(study: StudyConfig, floor: float, capacity: int | None) -> list[str]:
-    decision, seeds = study.decision, len(study.seeds)
-    warnings = []
-    if seeds == 1:
-        warnings.append(
-            "one seed per condition: the result speaks of two checkpoints, not of two methods; "
-            "the verdict will be 'insufficient'"
-        )
-    elif floor >= decision.alpha:
-        warnings.append(
-            f"{seeds} seeds cannot reach significance at alpha {decision.alpha:g}: the smallest "
-            f"possible p is {floor:.4g}; use at least {smallest_n(decision.alpha)} seeds"
-        )
-    elif decision.primary_test == "paired_t" and seeds < 4:
-        warnings.append(f"paired_t with {seeds} seeds leans on normality; use at least 4")
-    family = len(decision.secondary)
-    if capacity is not None and family > capacity:
-        warnings.append(
-            f"Holm's correction over {family} secondary contrasts needs p <= alpha/{family}, "
-            f"and {seeds} seeds can serve {capacity} at most"
-        )
-    return warnings
-
-
-def _power_note(study: StudyConfig, power: float, needed: int | None) -> str:
-    effect, metric = study.decision.effect, study.endpoint.metric
-    seeds = "more than 10,000 seeds" if needed is None else f"{needed} seeds"
-    return (
-        f"power to find {effect:g} in {metric}: {power:.2f} with {len(study.seeds)} seeds; "
-        f"{PLANNED_POWER:.2f} needs {seeds}"
-    )
 
 
 def _twins(cells: Sequence[_Cell]) -> list[str]:

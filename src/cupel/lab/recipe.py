@@ -67,14 +67,18 @@ class Forecast:
     """What a run would spend and what its config implies, told before anything runs.
 
     Attributes:
-        costs: upper bounds per run by unit, e.g. `{"completions": 7680, "tokens": 491520}`.
+        costs: upper bounds per run by unit, e.g. `{"completions": 7680, "tokens": 491520}`;
+            `steps` is the number of rows of metrics.jsonl, and drives the progress bars.
         notes: facts to print, e.g. `sepa_lambda reaches 1.00 at the last step`.
         warnings: what the user should reconsider.
+        preload: modules that runs of this config import, e.g. `("torch",)`; the process executor
+            imports them once, before it forks runs.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    preload: Sequence[str] = ()
 
 
 class Recipe(Protocol[ConfigT]):
@@ -85,7 +89,7 @@ class Recipe(Protocol[ConfigT]):
         config_type: the config class the lab validates data against.
         streams: declared metrics by stream file, e.g. `{"metrics.jsonl": [...]}`;
             streams mapped to None hold free-form rows (one JSON object a line).
-        preload: modules a worker process imports once, before it forks runs.
+        preload: modules every run imports, whatever its config; see `Forecast.preload`.
     """
 
     name: str

@@ -55,6 +55,7 @@ class RunFolder:
             "resolved": spec.resolved,
             "costs": spec.costs,
             "machine_keys": spec.machine_keys,
+            "preload": spec.preload,
             "inputs": {},
         }
         state = {

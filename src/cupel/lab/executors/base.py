@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
-
 from cupel.config import did_you_mean
 from cupel.errors import ConfigError
 from cupel.lab.locks import claim
@@ -117,10 +115,12 @@ class Execution:
         ]
         self._save()
 
-    @property
-    def recipes(self) -> list[str]:
-        """Names of the recipes the due runs use."""
-        return list(dict.fromkeys(str(task.run.config()["recipe"]) for task in self.tasks))
+    def needed(self) -> tuple[list[str], list[str]]:
+        """Return the recipes and the modules that the due runs will import."""
+        configs = [task.run.config() for task in self.tasks]
+        recipes = dict.fromkeys(config["recipe"] for config in configs)
+        modules = dict.fromkeys(name for config in configs for name in config["preload"])
+        return list(recipes), list(modules)
 
     def begin(self, task: Task) -> None:
         """Note that a task is being started."""
@@ -130,17 +130,21 @@ class Execution:
         self.tell(task, "running")
 
     def settle(self, task: Task) -> bool:
-        """Note what became of a task, and say whether it should be tried again."""
-        self._refresh(task.entry, task.run)
+        """Note what became of a task, tell, and say whether it should be tried again."""
+        self.record(task)
         failure = task.entry["failure"] or {}
         again = failure.get("kind") == "infrastructure" and task.retries > 0
         if again:
             task.retries -= 1
             task.fresh = False
-        self._save()
         message = str(failure.get("message", ""))
         self.tell(task, task.entry["status"], message=f"{message}; trying again" * again or message)
         return again
+
+    def record(self, task: Task) -> None:
+        """Write what run.json says of a task into the manifest."""
+        self._refresh(task.entry, task.run)
+        self._save()
 
     def tell(
         self,
@@ -208,38 +212,6 @@ class Execution:
 
     def _save(self) -> None:
         self.study.save_manifest(self._manifest)
-
-
-class Tail:
-    """Follows a run's metrics.jsonl, reading only what is new."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self._path = run.path / "metrics.jsonl"
-        self._offset = 0
-
-    def last_row(self) -> dict[str, Any] | None:
-        """Return the last complete row written since the last call, if any."""
-        try:
-            with self._path.open("rb") as handle:
-                size = handle.seek(0, 2)
-                if size < self._offset:
-                    self._offset = 0  # a new attempt has cut the file
-                if size == self._offset:
-                    return None
-                handle.seek(self._offset)
-                data = handle.read(size - self._offset)
-        except OSError:
-            return None
-        end = data.rfind(b"\n")
-        if end < 0:
-            return None
-        self._offset += end + 1
-        line = data[data.rfind(b"\n", 0, end) + 1 : end]
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            return None
-        return row if isinstance(row, dict) else None
 
 
 def execute_study(

@@ -4,7 +4,7 @@ Knows how to fork, to reap and to end its children. Refuses to decide anything: 
 is told to start, and says how each child ended. It holds no threads, so a fork is safe, and every
 run begins with warm imports and fresh memory.
 
-One JSON object a line goes each way. In: first `{"recipes", "provenance"}`, then
+One JSON object a line goes each way. In: first `{"recipes", "modules", "provenance"}`, then
 `{"task", "folder", "device", "threads", "environment", "fresh", "fsync"}` for every start. Out:
 `{"task", "pid"}` when a child is started and `{"task", "exit"}` when it ended, negative for a
 signal. When its input is closed it ends its children and itself.
@@ -69,7 +69,7 @@ class _Server:
     def _obey(self, order: Mapping[str, Any]) -> None:
         if "recipes" in order:
             self._provenance = order["provenance"]
-            _import_ahead(order["recipes"])
+            _import_ahead(order["recipes"], order["modules"])
             return
         pid = os.fork()
         if pid == 0:
@@ -122,14 +122,14 @@ def serve(source: int, sink: int) -> None:
     _Server(source, sink).serve()
 
 
-def _import_ahead(recipes: list[str]) -> None:
+def _import_ahead(recipes: list[str], modules: list[str]) -> None:
     """Import what the runs will need; what fails here fails again, and is told, in the run."""
-    for name in recipes:
-        try:
-            for module in load_recipe(name).preload:
-                importlib.import_module(module)
-        except Exception:  # noqa: BLE001 - a plug-in may raise anything on import
-            traceback.print_exc()
+    for load, names in ((load_recipe, recipes), (importlib.import_module, modules)):
+        for name in names:
+            try:
+                load(name)
+            except Exception:  # noqa: BLE001 - a plug-in may raise anything on import
+                traceback.print_exc()
     gc.freeze()
 
 

@@ -6,7 +6,8 @@ study, which can then be resumed.
 
 from __future__ import annotations
 
-from cupel.lab.executors.base import Execution, Tail
+from cupel.lab.executors.base import Execution
+from cupel.lab.executors.tail import Tail
 from cupel.lab.recipe import Slot
 from cupel.lab.worker import execute_run
 

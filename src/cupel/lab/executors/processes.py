@@ -21,7 +21,8 @@ from types import FrameType
 from typing import IO, Any
 
 from cupel.errors import InfrastructureFailure
-from cupel.lab.executors.base import Execution, Tail, Task
+from cupel.lab.executors.base import Execution, Task
+from cupel.lab.executors.tail import Tail
 from cupel.lab.recipe import Slot
 
 POLL_S = 0.2
@@ -65,6 +66,7 @@ class _Pool:
         self._free = deque(slots)
         self._threads = max(slot.threads for slot in slots)
         self._running: dict[int, tuple[Task, Slot, Tail]] = {}
+        self._pids: dict[int, int] = {}
         self._server: _Server | None = None
 
     def work(self) -> None:
@@ -79,7 +81,9 @@ class _Pool:
                 self._lose_server()
                 continue
             for message in messages:
-                if "exit" in message:
+                if "pid" in message:
+                    self._pids[message["task"]] = message["pid"]
+                else:
                     self._ended(message["task"], message["exit"])
             self._tell_steps()
 
@@ -92,14 +96,13 @@ class _Pool:
                 task.run.mark_done()
             elif task.run.state()["status"] == "running":
                 task.run.release("interrupted; run the study again to continue")
-            task.retries = 0
-            self._execution.settle(task)
+            self._execution.record(task)
         self._running.clear()
 
     def _start(self, number: int, task: Task) -> None:
         slot = self._free.popleft()
-        self._execution.begin(task)
         self._running[number] = (task, slot, Tail(task.run))
+        self._execution.begin(task)
         if self._server is None:
             self._server = _Server(self._execution, self._threads)
         environment, device = _visible_device(slot.device)
@@ -117,6 +120,7 @@ class _Pool:
 
     def _ended(self, number: int, code: int) -> None:
         task, slot, tail = self._running.pop(number)
+        self._pids.pop(number, None)
         self._free.append(slot)
         if code not in _ENDED_BY_ITSELF:
             if task.run.is_complete:
@@ -130,11 +134,14 @@ class _Pool:
             self._pending.appendleft((number, task))
 
     def _lose_server(self) -> None:
-        """The fork server died, and its children end themselves: all of them are failures."""
+        """The fork server died: end its children, each of them a failure to be tried again."""
         if self._server is not None:
             self._server.end()
             self._server = None
         for number in list(self._running):
+            if number in self._pids:
+                with suppress(ProcessLookupError):
+                    os.kill(self._pids[number], signal.SIGKILL)
             self._ended(number, -int(signal.SIGKILL))
 
     def _tell_steps(self) -> None:
@@ -175,7 +182,8 @@ class _Server:
         self._selector.register(self._answers, selectors.EVENT_READ)
         self._buffer = b""
         self._ended = False
-        self.order({"recipes": execution.recipes, "provenance": execution.provenance})
+        recipes, modules = execution.needed()
+        self.order({"recipes": recipes, "modules": modules, "provenance": execution.provenance})
 
     def order(self, message: Mapping[str, Any]) -> None:
         """Send one order."""
