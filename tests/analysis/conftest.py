@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from cupel.config import to_dict
 from cupel.lab.files import write_json
 from cupel.lab.study import Condition, Decision, Endpoint, StudyConfig
 from cupel.lab.study_dir import StudyFolder, study_toml
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 MakeRun = Callable[..., Path]
 
