@@ -39,7 +39,7 @@ def test_a_run_that_was_done_before_says_nothing(capsys: pytest.CaptureFixture[s
 
 
 def test_a_board_keeps_what_an_event_does_not_say(capsys: pytest.CaptureFixture[str]) -> None:
-    board = Board(["a"])
+    board = Board([RunState(name="a", status="planned")])
     row = {"step": 3, "correct_rate": 0.5}
     told = {"run": "a", "condition": "c", "seed": 1}
     board.hear(Progress(**told, status="running", total=10, step=3, row=row))

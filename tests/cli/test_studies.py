@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Invoke, Shell, says_one_line
 
+INLINE = ("--executor", "inline", "--no-figures")
 STUDY = """
 name = "toy"
 question = "Does MaxRL learn faster than GRPO on a table?"
@@ -78,19 +79,20 @@ def test_a_study_runs_is_judged_and_reported(cupel: Invoke, study: Path) -> None
         assert (folder / "analysis" / f"{name}.json").is_file()
         assert (folder / "analysis" / f"{name}.md").is_file()
     assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "figures" / "effect.svg").is_file()
 
 
 def test_running_again_runs_nothing_and_says_the_same(cupel: Invoke, study: Path) -> None:
-    first = cupel("run", study, "--executor", "inline")
+    first = cupel("run", study, *INLINE)
     stamps = {path: path.stat().st_mtime_ns for path in Path("results").rglob("result.json")}
-    second = cupel("run", study, "--executor", "inline")
+    second = cupel("run", study, *INLINE)
     assert second.exit_code == 0, second.output
     assert second.stdout == first.stdout
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
 def test_processes_write_the_bytes_that_inline_writes(shell: Shell, study: Path) -> None:
-    words = ("--set", "config.max_steps=3", "--set", "seeds=[1,2]")
+    words = ("--set", "config.max_steps=3", "--set", "seeds=[1,2]", "--no-figures")
     for executor in ("inline", "processes"):
         done = shell("run", study, "--executor", executor, "--out", executor, *words)
         assert done.returncode == 0, done.stderr
@@ -129,7 +131,7 @@ def test_a_silent_run_is_called_stale(cupel: Invoke, study: Path) -> None:
 
 
 def test_the_analysis_commands_read_a_study_and_its_folders(cupel: Invoke, study: Path) -> None:
-    cupel("run", study, "--executor", "inline")
+    cupel("run", study, *INLINE)
     runs = Path("results/toy/runs")
     arms = ["--baseline", *sorted(runs.glob("grpo+none_s*"))]
     arms += ["--candidate", *sorted(runs.glob("maxrl+none_s*"))]
@@ -151,7 +153,7 @@ def test_the_analysis_commands_read_a_study_and_its_folders(cupel: Invoke, study
 
 
 def test_litmus_sets_its_exit_code(cupel: Invoke, study: Path) -> None:
-    cupel("run", study, "--executor", "inline")
+    cupel("run", study, *INLINE)
     words = (
         "litmus",
         "results/toy",
@@ -179,11 +181,11 @@ def test_litmus_sets_its_exit_code(cupel: Invoke, study: Path) -> None:
 
 
 def test_a_report_can_be_written_again(cupel: Invoke, study: Path) -> None:
-    cupel("run", study, "--executor", "inline")
+    cupel("run", study, *INLINE)
     page = Path("results/toy/report.html")
     before = page.read_bytes()
     page.unlink()
-    result = cupel("report", "results/toy")
+    result = cupel("report", "results/toy", "--no-figures")
     assert result.exit_code == 0, result.output
     assert len(page.read_bytes()) == len(before)
 
@@ -209,7 +211,7 @@ def test_ctrl_c_leaves_a_study_that_continues(tmp_path: Path) -> None:
 
 
 def test_a_planned_study_refuses_to_be_another_one(cupel: Invoke, study: Path) -> None:
-    cupel("run", study, "--executor", "inline", "--set", "seeds=[1,2]")
+    cupel("run", study, *INLINE, "--set", "seeds=[1,2]")
     changed = cupel("plan", study, "--set", "seeds=[1,2,3]")
     says_one_line(changed, "differs from plan.lock in", "seeds")
     assert cupel("plan", study, "--set", "seeds=[1,2,3]", "--amend", "one more").exit_code == 0

@@ -18,7 +18,7 @@ import click
 from cupel.cli import console
 from cupel.cli.app import EXIT_RUNS_FAILED, Interrupted
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
-from cupel.cli.progress import Board, FolderWatch
+from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.source import StudySource, json_option
 from cupel.cli.verdict import show_verdict, verdict_facts
 from cupel.errors import RunError
@@ -37,11 +37,21 @@ class ExecutionOptions:
     workers: int | None = None
     retry_failed: bool = False
     stop_on_failure: bool = False
+    figures: bool = True
+
+
+figures_option = click.option(
+    "--figures/--no-figures",
+    default=True,
+    show_default=True,
+    help="Write figures/ (PNG, SVG, PDF) beside the report.",
+)
 
 
 def run_options(command: CommandT) -> CommandT:
     """Decorate a command that executes a study."""
     for option in (
+        figures_option,
         click.option(
             "--retry-failed",
             is_flag=True,
@@ -91,6 +101,7 @@ def plan_or_execute(
         workers=given["workers"],
         retry_failed=given["retry_failed"],
         stop_on_failure=stop_on_failure,
+        figures=given["figures"],
     )
     return execute_and_judge(source.folder, options, as_json=as_json)
 
@@ -99,7 +110,7 @@ def execute_and_judge(folder: Path, options: ExecutionOptions, *, as_json: bool 
     """Execute what is missing, judge, write figures and report, print. Returns the exit code."""
     outcome = execute(folder, options)
     _show_failures(outcome)
-    judge_and_report(folder, complete=outcome.is_complete)
+    judge_and_report(folder, complete=outcome.is_complete, figures=options.figures)
     if as_json:
         console.print_json(verdict_facts(folder))
     else:
@@ -118,7 +129,7 @@ def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
     from cupel.lab.store import read_study
 
     runs = {run.folder.name: run.folder for run in read_study(folder).runs}
-    board = Board(list(runs))
+    board = Board([run_state(path, name=name) for name, path in runs.items()])
     inline = options.executor == "inline"
     shown: AbstractContextManager[Any] = FolderWatch(board, runs) if inline else closing(board)
 
@@ -149,12 +160,13 @@ def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
         ) from None
 
 
-def judge_and_report(folder: Path, *, complete: bool = True) -> None:
+def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = True) -> None:
     """Judge a study and write its analysis, figures and report.
 
     Args:
         complete: False when runs failed or are missing; a study that then cannot be judged still
             gets its report, and the reason is told.
+        figures: also write the static figures for papers.
 
     Raises:
         DataError: a complete study cannot be judged.
@@ -169,10 +181,11 @@ def judge_and_report(folder: Path, *, complete: bool = True) -> None:
         if complete:
             raise
         console.warn(f"not judged: {error}")
-    try:
-        write_figures(folder)
-    except MissingExtraError as error:
-        console.warn(f"no figures beside the report: {error}")
+    if figures:
+        try:
+            write_figures(folder)
+        except MissingExtraError as error:
+            console.warn(f"no figures beside the report: {error}")
     write_report(folder)
 
 

@@ -130,9 +130,10 @@ class View(Protocol):
 class Board:
     """The states of all runs of one execution, and the view that shows them."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._states = {name: RunState(name=name, status="planned") for name in names}
+    def __init__(self, states: Sequence[RunState]) -> None:
+        self._states = {state.name: state for state in states}
         self._view: View = BarsView() if console.is_terminal() else LinesView()
+        self._view.update(states)
 
     def hear(self, event: Event) -> None:
         """Take what an executor tells."""
@@ -153,6 +154,10 @@ class Board:
         """Take the new state of one run."""
         self._states[state.name] = state
         self._view.update(list(self._states.values()))
+
+    def state(self, name: str) -> RunState | None:
+        """Return what is known of a run."""
+        return self._states.get(name)
 
     def close(self) -> None:
         """Leave the screen in order."""
@@ -195,7 +200,8 @@ class FolderWatch:
                 continue
             if state.status == "done":
                 self._ended.add(name)
-            self._board.show(state)
+            if state != self._board.state(name):
+                self._board.show(state)
 
 
 class LinesView:
@@ -215,7 +221,7 @@ class LinesView:
             changed = self._shown.get(state.name) != state.status
             first = state.name not in self._shown
             self._shown[state.name] = state.status
-            if first and state.status in ("planned", "done"):
+            if first and state.status != "running":
                 continue
             if changed and state.status == "running":
                 console.note(f"{state.name}: started")

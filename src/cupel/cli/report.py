@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cupel.cli import console
-from cupel.cli.execution import judge_and_report
+from cupel.cli.execution import figures_option, judge_and_report
 from cupel.cli.source import find_study, json_option
 from cupel.cli.verdict import show_verdict, verdict_facts
 
@@ -16,8 +16,9 @@ from cupel.cli.verdict import show_verdict, verdict_facts
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--open", "open_", is_flag=True, help="Open the page in a browser.")
+@figures_option
 @json_option
-def command(study: Path, open_: bool, as_json: bool) -> None:
+def command(study: Path, open_: bool, figures: bool, as_json: bool) -> None:
     """Write analysis, figures and report.html of STUDY from what its runs recorded so far.
 
     \b
@@ -26,7 +27,7 @@ def command(study: Path, open_: bool, as_json: bool) -> None:
       cupel report results/quickstart --open
     """
     folder = find_study(study).folder
-    judge_and_report(folder, complete=False)
+    judge_and_report(folder, complete=False, figures=figures)
     if as_json:
         console.print_json(verdict_facts(folder))
     else:

@@ -31,6 +31,7 @@ def command(
     executor: str,
     workers: int | None,
     retry_failed: bool,
+    figures: bool,
     as_json: bool,
 ) -> int:
     """Continue FOLDER, a run folder or a study folder, from its last checkpoints.
@@ -47,7 +48,9 @@ def command(
     from cupel.lab.store import is_study_folder, read_run
 
     if is_study_folder(folder):
-        options = ExecutionOptions(executor=executor, workers=workers, retry_failed=retry_failed)
+        options = ExecutionOptions(
+            executor=executor, workers=workers, retry_failed=retry_failed, figures=figures
+        )
         return execute_and_judge(folder, options, as_json=as_json)
     read_run(folder)
     if not (folder / "config.json").is_file():

@@ -28,6 +28,7 @@ def command(
     executor: str,
     workers: int | None,
     retry_failed: bool,
+    figures: bool,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -49,5 +50,7 @@ def command(
         for text in plan.warnings:
             console.warn(text)
         console.note(f"{source.study.name}: {len(plan.runs)} runs in {source.folder}")
-    options = ExecutionOptions(executor=executor, workers=workers, retry_failed=retry_failed)
+    options = ExecutionOptions(
+        executor=executor, workers=workers, retry_failed=retry_failed, figures=figures
+    )
     return execute_and_judge(source.folder, options, as_json=as_json)

@@ -9,7 +9,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
-from cupel.cli.progress import Board, FolderWatch
+from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import later_options, shared_settings, train_flags
 from cupel.cli.source import json_option, set_option
 from cupel.errors import RunError
@@ -97,7 +97,7 @@ def execute_one(folder: Path, slot: object = None) -> None:
 
     assert slot is None or isinstance(slot, Slot)
     try:
-        with FolderWatch(Board([folder.name]), {folder.name: folder}):
+        with FolderWatch(Board([run_state(folder)]), {folder.name: folder}):
             status = execute_run(folder, slot)
     except KeyboardInterrupt:
         raise Interrupted(
