@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from cupel.analysis.judge import judge
 from cupel.errors import DataError
 from cupel.report import write_report
 
@@ -206,3 +207,49 @@ def test_forty_runs_of_500_steps_are_small_and_fast(synthetic: ModuleType, tmp_p
 def test_refuses_what_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="study folder"):
         write_report(tmp_path)
+
+
+def test_reads_what_the_analysis_writes(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write_study(
+        tmp_path / "s", conditions=FIVE[:3], seeds=EIGHT[:4], judged=False, fail=None
+    )
+    judgement = judge(folder)
+    page = read(folder)
+    assert re.sub(r"\s+", " ", judgement.sentence) in page.text
+    assert "Litmus: inconclusive" in page.text
+    forest = page.text.split("Seed by seed")[0]
+    assert "secondary" in forest
+    assert "Holm" in forest
+
+
+def test_a_run_of_an_unknown_condition_is_a_row_and_draws_nothing(study: Path) -> None:
+    path = study / "runs" / "grpo+none_s42" / "run.json"
+    state = json.loads(path.read_text())
+    state["condition"] = "grpo+nothing"
+    path.write_text(json.dumps(state))
+    page = read(study)
+    assert "its condition 'grpo+nothing' is not in study.toml" in page.text
+    assert page.rows == 8
+    assert not any("grpo+nothing" in str(attrs.get("data-label")) for _, attrs in page.tags)
+
+
+def test_a_study_that_never_ran_has_a_page(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write_study(tmp_path / "s", judged=False)
+    for run in (folder / "runs").iterdir():
+        for stream in ("metrics.jsonl", "evaluations.jsonl", "result.json"):
+            (run / stream).unlink(missing_ok=True)
+        state = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**state, "status": "planned"}))
+    page = read(folder)
+    assert "8 planned" in page.text
+    assert "correct_rate was not logged" in page.text
+    assert "No run has a held-out evaluation yet." in page.text
+
+
+def test_one_condition_has_nothing_to_compare(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write_study(
+        tmp_path / "s", conditions=("grpo+none",), seeds=(7,), judged=False, fail=None
+    )
+    page = read(folder)
+    assert "there is nothing to compare, so there is no verdict" in page.text
+    assert "with one seed there is no band" in page.text

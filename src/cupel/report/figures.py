@@ -195,8 +195,12 @@ def _draw_contrast(axes: Any, height: float, contrast: Contrast, view: StudyView
     axes.plot(
         differences, [height - 0.22] * len(differences), "|", color=colour, alpha=0.5, markersize=5
     )
-    if contrast.low is not None and contrast.high is not None:
+    if contrast.bounded:
         axes.plot([contrast.low, contrast.high], [height, height], color=colour, linewidth=1.8)
+    elif contrast.t_low is not None and contrast.t_high is not None:
+        ends = [contrast.t_low, contrast.t_high]
+        axes.plot(ends, [height, height], color=colour, linewidth=1.8, linestyle=":")
+        axes.text(ends[1], height, "  t-interval", va="center", fontsize=7, color=colour)
     axes.plot([contrast.delta], [height], "o", color=colour, markersize=6)
 
 

@@ -17,6 +17,7 @@ from cupel.report.effects import forest, seed_rows
 from cupel.report.evidence import Evidence
 from cupel.report.formats import THIN, count_text
 from cupel.report.heldout import held_out_figure
+from cupel.report.litmus import litmus_section
 from cupel.report.markdown import cell_text
 from cupel.report.tables import (
     Cell,
@@ -61,7 +62,8 @@ def learning(view: StudyView) -> str:
     metric = view.record.study.endpoint.metric
     over = view.record.study.endpoint.over
     keys = dict.fromkeys([metric, "correct_rate", "mean_reward", "eval/accuracy"])
-    figures, missing = [], []
+    figures: list[str] = []
+    missing: list[str] = []
     same = _same_everywhere(view, "correct_rate", "mean_reward")
     for key in keys:
         evaluations = view.curves(key)
@@ -72,7 +74,7 @@ def learning(view: StudyView) -> str:
             continue
         note = f"The primary endpoint, judged over {over}." if key == metric else ""
         title = _title(key)
-        drawn = _figure(view, key, title, note, tall=key == metric)
+        drawn = _figure(view, key, title, note, tall=not figures)
         figures.append(drawn) if drawn else missing.append(f"{key} was not logged")
     return _figures(figures) + _missing(missing)
 
@@ -89,6 +91,7 @@ def effects(view: StudyView, evidence: Evidence | None) -> str:
             "share a seed. Each row is one pair; the verdict rests on these differences alone.</p>"
         )
         parts.append(seed_rows(primary, view.inks))
+    parts.append(litmus_section(view.folder))
     return "".join(parts)
 
 

@@ -127,6 +127,7 @@ class RunView:
     def curve(self, key: str) -> Curve:
         """Return the run's curve of a key of metrics.jsonl, or `eval/<key>` of evaluations."""
         rows = self.evaluations if key.startswith("eval/") else self.rows
+        rows = [row for row in rows if isinstance(row.get("step"), int | float)]
         name = key.removeprefix("eval/")
         return Curve(
             condition=self.condition,
@@ -161,7 +162,7 @@ class StudyView:
 
     def curves(self, key: str) -> list[Curve]:
         """Return the curves of a key, one for each run that logged any value of it."""
-        curves = (run.curve(key) for run in self.runs)
+        curves = (run.curve(key) for run in self.runs if run.condition in self.inks)
         return [curve for curve in curves if not curve.is_empty]
 
     @cached_property
@@ -181,12 +182,14 @@ def load_view(folder: Path) -> StudyView:
         ConfigError: its study.toml is not valid.
     """
     record = read_study(folder)
-    runs = tuple(_run_view(run) for run in record.runs)
+    runs = tuple(_run_view(run, record.study.labels) for run in record.runs)
     return StudyView(record=record, runs=runs, inks=inks(record.study.labels))
 
 
-def _run_view(record: RunRecord) -> RunView:
+def _run_view(record: RunRecord, labels: Sequence[str]) -> RunView:
     problems: list[str] = []
+    if record.condition not in labels:
+        problems.append(f"its condition '{record.condition}' is not in study.toml")
     streams: dict[str, Sequence[Mapping[str, Any]]] = {}
     for stream in ("metrics.jsonl", "evaluations.jsonl"):
         streams[stream] = ()
