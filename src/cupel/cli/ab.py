@@ -15,7 +15,7 @@ from cupel.cli.source import (
     decision_settings,
     endpoint_settings,
     seed_list,
-    set_option,
+    set_setting_option,
     study_from,
     timestamp,
     tracker_note,
@@ -55,7 +55,7 @@ from cupel.rlvr.campaign import AB_DEFAULTS, ab_study
     is_flag=True,
     help="Run every run even if one failed; without it, the first failure stops.",
 )
-@set_option
+@set_setting_option
 @decision_options
 @execution_options
 @click.option("--wandb-project", help="Recorded with the command; see the note it prints.")

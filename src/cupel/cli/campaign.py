@@ -15,7 +15,7 @@ from cupel.cli.source import (
     decision_settings,
     endpoint_settings,
     seed_list,
-    set_option,
+    set_setting_option,
     study_from,
     timestamp,
     tracker_note,
@@ -41,7 +41,7 @@ DEFAULT_SEEDS_TEXT = "42,101,202,303,404,505,606,707"
     type=click.Path(path_type=Path),
     help="TOML file of settings shared by all conditions.",
 )
-@set_option
+@set_setting_option
 @decision_options
 @execution_options
 @click.option("--wandb-project", help="Recorded with the command; see the note it prints.")

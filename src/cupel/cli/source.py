@@ -29,6 +29,13 @@ set_option = click.option(
     metavar="KEY.PATH=VALUE",
     help="Set any key of the file, e.g. --set config.max_steps=10. Repeatable.",
 )
+set_setting_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Set any setting, e.g. --set loss.kind=ppo. Repeatable; flags win over it.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

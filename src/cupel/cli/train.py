@@ -11,7 +11,7 @@ from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import later_options, shared_settings, train_flags
-from cupel.cli.source import json_option, set_option
+from cupel.cli.source import json_option, set_setting_option
 from cupel.errors import RunError
 
 RECIPE_NAME = "rlvr.train"
@@ -47,7 +47,7 @@ RECIPE_NAME = "rlvr.train"
     show_default=True,
     help="CPU threads of this run.",
 )
-@set_option
+@set_setting_option
 @json_option
 @train_flags()
 @later_options

@@ -11,7 +11,9 @@ from typing import Any, get_args
 
 from cupel.config import did_you_mean, merge
 from cupel.errors import ConfigError
-from cupel.rlvr.config import ALGORITHMS, AdvantageMode, TransformMode
+from cupel.rlvr.advantages import AdvantageMode
+from cupel.rlvr.config import ALGORITHMS
+from cupel.rlvr.credit import TransformMode
 
 CAMPAIGN_CONDITIONS = (
     "grpo+none",
@@ -109,9 +111,7 @@ def campaign_study(
         "question": f"Does {candidate} do better than {baseline}?" if len(labels) > 1 else "",
         "seeds": list(seeds),
         "config": merge({"max_steps": CAMPAIGN_MAX_STEPS}, shared),
-        "conditions": [
-            {"label": label, "config": condition_settings(label)} for label in labels
-        ],
+        "conditions": [{"label": label, "config": condition_settings(label)} for label in labels],
         "endpoint": merge(default_endpoint(), endpoint or {}),
         "decision": merge(contrast, decision or {}),
     }
