@@ -186,9 +186,8 @@ def _html_cell(cell: Cell, column: Column) -> str:
             for value in (cell.mean, cell.low, cell.high)
         )
         span = f"{low.partition(THIN)[0]} to {high}" if low is not None else "no interval"
-        return (
-            f"<span><b>{escape(str(mean))}</b> <small>{escape(span)}, n = {cell.n}</small></span>"
-        )
+        count = f"n&nbsp;=&nbsp;{cell.n}"
+        return f"<span><b>{escape(str(mean))}</b> <small>{escape(span)}, {count}</small></span>"
     text = cell_text(cell, column)
     return breakable(text) if column.name == "condition" else escape(text)
 
