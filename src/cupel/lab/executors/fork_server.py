@@ -139,7 +139,6 @@ def _run(order: Mapping[str, Any], provenance: Mapping[str, Any]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(order["environment"])
-    _limit_threads(order["threads"])
     status = execute_run(
         folder,
         Slot(device=order["device"], threads=order["threads"]),
@@ -149,12 +148,6 @@ def _run(order: Mapping[str, Any], provenance: Mapping[str, Any]) -> int:
         guardian=os.getppid(),
     )
     return EXIT_DONE if status == "done" else EXIT_FAILED
-
-
-def _limit_threads(threads: int) -> None:
-    torch = sys.modules.get("torch")  # only where the recipe has imported it
-    if torch is not None:
-        torch.set_num_threads(threads)
 
 
 def _send(children: Mapping[int, int], number: signal.Signals) -> None:
