@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cupel.rlvr.config import BACKEND_DEFAULTS
 from tests.cli.conftest import Invoke, says_one_line
 
+TOY_LR = BACKEND_DEFAULTS["toy"]["lr"]
 TOY = ("--backend", "toy", "--max-steps", 4)
 
 
@@ -21,7 +23,7 @@ def test_a_run_records_what_was_passed_and_what_was_resolved(cupel: Invoke) -> N
     }
     assert config["seed"] == 7
     assert config["condition"] == "maxrl+gtpo_sepa"
-    assert config["resolved"]["lr"] == 0.3
+    assert config["resolved"]["lr"] == TOY_LR
     rows = [json.loads(row) for row in Path("logs/train/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
     assert "run folder: logs/train" in result.stdout
@@ -65,6 +67,18 @@ def test_two_runs_are_told_apart(cupel: Invoke) -> None:
     result = cupel("diff", "a", "b", "--json")
     assert result.exit_code == 1
     changed = {row["key"]: (row["a"], row["b"]) for row in json.loads(result.stdout)}
-    assert changed["config.lr"] == (0.3, 0.2)
+    assert changed["config.lr"] == (TOY_LR, 0.2)
     assert not any(key.startswith("config.") and key != "config.lr" for key in changed)
     assert cupel("diff", "a", "a").exit_code == 0
+
+
+def test_a_run_that_was_given_what_it_cannot_use_exits_with_2(cupel: Invoke) -> None:
+    plan = cupel("train", *TOY, "--log-dir", "run", "--save-every", 0)
+    assert plan.exit_code == 0
+    state = json.loads(Path("run/config.json").read_text())
+    state["resolved"]["max_steps"] = -1
+    Path("run/config.json").write_text(json.dumps(state))
+    Path("run/result.json").unlink()
+    resumed = cupel("resume", "run")
+    assert resumed.exit_code == 2, resumed.output
+    assert resumed.stderr.splitlines()[-1].startswith("cupel: run/config.json: resolved: max_steps")

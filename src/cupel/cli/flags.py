@@ -7,6 +7,7 @@ default. Knows pydantic fields. Refuses to know what a setting means: the config
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,17 +83,26 @@ class FieldType(click.ParamType[Any]):
 
             return [parse_value(part.strip()) for part in value.split(",") if part.strip()]
         if self.number is not None:
-            try:
-                return self.number(value)
-            except ValueError:
-                kind = "a whole number" if self.number is int else "a number"
-                self.fail(f"'{value}' is not {kind}", param, ctx)
+            return self._read_number(value, param, ctx)
         if self.choices and not self.text:
             from cupel.cli.app import suggestion
 
             allowed = [str(choice) for choice in self.choices]
             self.fail(f"'{value}' is not allowed; {suggestion(value, allowed)}", param, ctx)
         return value
+
+    def _read_number(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
+        assert self.number is not None
+        kind = "a whole number" if self.number is int else "a number"
+        try:
+            number: int | float = self.number(value)
+        except ValueError:
+            self.fail(f"'{value}' is not {kind}", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{value}' is not finite", param, ctx)
+        return number
 
 
 def config_flags(

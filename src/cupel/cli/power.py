@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cupel.cli import console
+from cupel.cli.app import Stop
 from cupel.cli.source import json_option
 
 alpha_option = click.option(
@@ -44,7 +45,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Completions that tell two rates apart.")
 @click.option("--p0", type=float, required=True, help="Rate of the baseline, between 0 and 1.")
 @click.option(
     "--lift",
@@ -114,7 +115,7 @@ def proportions(
         )
 
 
-@command.command()
+@command.command(short_help="Seeds that find an effect.")
 @click.option("--effect", type=float, required=True, help="Difference worth finding.")
 @click.option(
     "--run-sd",
@@ -157,6 +158,8 @@ def seeds(
     """
     from cupel.stats.power import mde_paired_t, paired_t_power, sd_upper_limit, seeds_needed
 
+    if not math.isfinite(effect):
+        raise Stop(f"--effect {effect}: give a finite number")
     planned_sd = run_sd if pilot_seeds is None else sd_upper_limit(run_sd, pilot_seeds)
     difference_sd = planned_sd * math.sqrt(2 * (1 - rho))
     effect_sd = abs(effect) / difference_sd

@@ -55,7 +55,8 @@ class RunState:
 
     def words(self) -> str:
         """Return where the run stands in a few words."""
-        parts = [f"step {self.steps_done}/{self.steps if self.steps is not None else '?'}"]
+        total = "" if self.steps is None else f"/{self.steps}"
+        parts = [f"step {self.steps_done}{total}"]
         if self.correct_rate is not None:
             parts.append(f"correct_rate {self.correct_rate:.3f}")
         if self.status == "running" and self.doing:
@@ -205,7 +206,10 @@ class FolderWatch:
 
 
 class LinesView:
-    """One line when a run starts or ends, and one every ten seconds for each running run."""
+    """One line when a run starts or ends, and one every ten seconds for each running run.
+
+    The failure of a run that is alone is told by its command, once.
+    """
 
     def __init__(self) -> None:
         self._shown: dict[str, str] = {}
@@ -227,7 +231,7 @@ class LinesView:
                 console.note(f"{state.name}: started")
             elif changed and state.status == "done":
                 console.note(f"[{ended}/{len(states)}] {state.name}: done, {state.words()}")
-            elif changed and state.status == "failed":
+            elif changed and state.status == "failed" and len(states) > 1:
                 console.note(f"[{ended}/{len(states)}] {state.name}: failed, {state.failure}")
             elif tick and state.status == "running":
                 console.note(f"{state.name}: {state.words()}")

@@ -33,8 +33,8 @@ def command(path: Path | None, as_json: bool) -> None:
     """
     from cupel.lab.store import is_run_folder, is_study_folder
 
-    if path is not None and not path.exists():
-        raise Stop(f"{path}: no such folder")
+    if path is not None and not path.is_dir():
+        raise Stop(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if path is not None and is_study_folder(path):
         show_runs(str(path), study_states(path), as_json=as_json)
     elif path is not None and is_run_folder(path):

@@ -12,7 +12,7 @@ from cupel.cli.app import Interrupted, Stop
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import later_options, shared_settings, train_flags
 from cupel.cli.source import json_option, set_setting_option
-from cupel.errors import RunError
+from cupel.errors import RunError, UsageError
 
 RECIPE_NAME = "rlvr.train"
 
@@ -89,6 +89,7 @@ def execute_one(folder: Path, slot: object = None) -> None:
 
     Raises:
         RunError: the run failed.
+        UsageError: it failed because of what it was given.
         Interrupted: Ctrl-C, with the command that continues.
     """
     from cupel.lab.recipe import Slot
@@ -105,6 +106,8 @@ def execute_one(folder: Path, slot: object = None) -> None:
         ) from None
     if status == "failed":
         failure = RunFolder(folder).state()["failure"]
+        if failure["kind"] == "usage":
+            raise UsageError(failure["message"])
         raise RunError(f"{folder}: the run failed ({failure['kind']}): {failure['message']}")
 
 
