@@ -64,7 +64,7 @@ def test_snippets_run_unchanged(
 
     emergence = names["load_emergence"]("logs/train")
     assert len(emergence["steps"]) == 12
-    assert len(emergence["generations"]) == 12 * 4 * 4
+    assert len(emergence["generations"]) == 12 * 8 * 8
 
     capsys.readouterr()
     names["compare_entropy"]("logs/campaign_20250215_143022", step_range=(6, 12))

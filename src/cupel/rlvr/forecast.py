@@ -17,6 +17,14 @@ from cupel.rlvr.schedules import lambda_at
 
 LOW_LAMBDA = 0.5
 
+PRELOAD: dict[str, tuple[str, ...]] = {
+    "toy": (),
+    "tiny": ("torch", "torch._dynamo", "cupel.policy.tiny"),
+    "torch": ("torch", "torch._dynamo", "cupel.policy.torch_policy"),
+}
+"""Modules to import once for all runs. torch.optim imports torch._dynamo at its first use, which
+costs seconds a run unless it is there already."""
+
 
 def forecast(config: TrainConfig) -> Forecast:
     """Return cost bounds per run, notes and warnings.
@@ -52,7 +60,9 @@ def forecast(config: TrainConfig) -> Forecast:
             f"top_p = {config.top_p:g}: the sampler is truncated, the trained policy is not"
         )
     return Forecast(
+        preload=PRELOAD[config.backend],
         costs={
+            "steps": float(config.max_steps),
             "training completions": float(training),
             "completions": float(completions),
             "sampled tokens": float(completions * config.max_tokens),
