@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cupel.cli.progress import BarsView, Board, LinesView, RunState, last_row, run_state
+from cupel.cli.progress import Board, last_row, run_state
+from cupel.cli.views import BarsView, LinesView, RunState
 from cupel.lab.executors.base import Progress
 
 

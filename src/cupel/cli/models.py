@@ -81,7 +81,8 @@ def build(name: str, force: bool, threads: int, as_json: bool) -> None:
     from cupel.policy.tiny_build import WarmStart, build_key, build_tiny, cached_build
     from cupel.rlvr.warm_start import ArithmeticCorpus
 
-    corpus, recipe = ArithmeticCorpus(), WarmStart()
+    corpus: Any = ArithmeticCorpus()
+    recipe = WarmStart()
     if force:
         folder = cache_root() / f"tiny-{build_key(corpus, recipe)}"
         console.note(f"building the tiny model in {folder}: about a minute")

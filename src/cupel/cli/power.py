@@ -156,39 +156,18 @@ def seeds(
       cupel power seeds --effect 0.03 --run-sd 0.02
       cupel power seeds --effect 0.01 --run-sd 0.015 --pilot-seeds 3 --seeds 16
     """
-    from cupel.stats.power import mde_paired_t, paired_t_power, sd_upper_limit, seeds_needed
+    from cupel.stats.power import sd_upper_limit, seeds_needed
 
     if not math.isfinite(effect):
         raise Stop(f"--effect {effect}: give a finite number")
     planned_sd = run_sd if pilot_seeds is None else sd_upper_limit(run_sd, pilot_seeds)
     difference_sd = planned_sd * math.sqrt(2 * (1 - rho))
-    effect_sd = abs(effect) / difference_sd
-    needed = seeds_needed(effect_sd, alpha=alpha, power=power)
-    rows = []
-    for n in sorted({*SEED_COUNTS, *([seeds] if seeds else []), *([needed] if needed else [])}):
-        floor = 2.0 / 2**n if n < 1000 else 0.0
-        reaches = floor <= alpha
-        rows.append(
-            {
-                "seeds": n,
-                "smallest_p": floor,
-                "power_at_effect": paired_t_power(effect_sd, n, alpha=alpha) if reaches else 0.0,
-                "smallest_effect_found": (
-                    mde_paired_t(n, alpha=alpha, power=power) * difference_sd if reaches else None
-                ),
-            }
-        )
+    needed = seeds_needed(abs(effect) / difference_sd, alpha=alpha, power=power)
+    counts = sorted({*SEED_COUNTS, *(n for n in (seeds, needed) if n is not None)})
+    designs = [seed_design(n, effect, difference_sd, alpha=alpha, power=power) for n in counts]
     if as_json:
-        console.print_json(
-            {
-                "effect": effect,
-                "difference_sd": difference_sd,
-                "alpha": alpha,
-                "power": power,
-                "seeds_needed": needed,
-                "designs": rows,
-            }
-        )
+        facts = {"effect": effect, "difference_sd": difference_sd, "alpha": alpha, "power": power}
+        console.print_json({**facts, "seeds_needed": needed, "designs": designs})
         return
     answer = "more than 10,000" if needed is None else str(needed)
     console.line(
@@ -197,6 +176,26 @@ def seeds(
     )
     console.table(
         ["seeds", "smallest p", "power at the effect", f"effect found with power {power:g}"],
-        [list(row.values()) for row in rows],
+        [list(design.values()) for design in designs],
     )
     console.line("A dash: the exact test cannot reach alpha with so few seeds, whatever happens.")
+
+
+def seed_design(
+    n: int, effect: float, difference_sd: float, *, alpha: float, power: float
+) -> dict[str, console.Cell]:
+    """Return what n seed pairs can show: floor, power at the effect, smallest effect found."""
+    from cupel.stats.permutation import sign_flip_floor
+    from cupel.stats.power import mde_paired_t, paired_t_power
+
+    floor = sign_flip_floor(min(n, 1000))
+    reaches = floor < alpha
+    found = mde_paired_t(n, alpha=alpha, power=power) * difference_sd if reaches else None
+    return {
+        "seeds": n,
+        "smallest_p": floor,
+        "power_at_effect": (
+            paired_t_power(abs(effect) / difference_sd, n, alpha=alpha) if reaches else 0.0
+        ),
+        "smallest_effect_found": found,
+    }

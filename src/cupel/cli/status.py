@@ -10,8 +10,9 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop
-from cupel.cli.progress import STALE_S, RunState, run_state
+from cupel.cli.progress import run_state
 from cupel.cli.source import json_option
+from cupel.cli.views import STALE_S, RunState
 
 DEFAULT_ROOTS = (Path("results"), Path("logs"))
 
