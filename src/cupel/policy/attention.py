@@ -36,7 +36,12 @@ def attention(
     """Attend as softmax(q k / sqrt(d) + mask) v; [B, H, T, D] in, [B, T, H, D] out."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if decode is not None:
-        return decode.attend(int(module.layer_idx), query * scale), None
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return decode.attend(int(module.layer_idx), query * scale), None
+        finally:
+            torch.set_float32_matmul_precision(before)
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key = key.repeat_interleave(repeats, dim=1)

@@ -20,7 +20,7 @@ class PolicyConfig(Config):
     """A language-model policy and its optimizer."""
 
     backend: Literal["tiny", "torch", "toy"] = "tiny"
-    """tiny: the shipped 134,848-parameter decoder for arithmetic in words; torch: any Hugging Face
+    """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
     causal language model; toy: an exact table of softmaxes in numpy."""
     model: str | None = None
     """Model folder or hub id (torch), or a folder built by the tiny builder (tiny; None: the

@@ -1,4 +1,4 @@
-"""The tiny model: a 134,848-parameter decoder over a closed vocabulary of words and digits.
+"""The tiny model: a 134,784-parameter decoder over a closed vocabulary of words and digits.
 
 Knows its shape, its tokenizer and where a built one lies: a folder, the shipped asset, or a cache
 keyed by content. Refuses text outside its vocabulary only by reading it as <unk>, so it must not

@@ -59,7 +59,9 @@ class WarmStart:
         clean_*: phase one, Muon on the inner matrices, AdamW on the rest, linear decay.
         stop_accuracy: phase one ends at this measured accuracy at T = 1 (or at `clean_steps`).
         least_accuracy: phase one fails below this after all its steps.
-        mixed_*: phase two, AdamW at a constant rate.
+        mixed_*: phase two, AdamW at a constant rate, until the measured accuracy has fallen to
+            `mixed_stop_accuracy` (or for `mixed_steps`).
+        accuracy_band: the built model's measured accuracy at T = 1 must lie inside.
     """
 
     seed: int = 0
@@ -69,15 +71,19 @@ class WarmStart:
     clean_lr: float = 4e-3
     warmup_steps: int = 20
     final_lr_share: float = 0.1
-    stop_accuracy: float = 0.85
-    least_accuracy: float = 0.75
+    stop_accuracy: float = 0.92
+    least_accuracy: float = 0.80
     probe_from: int = 200
     probe_every: int = 40
     probes: int = 256
-    mixed_steps: int = 90
+    mixed_steps: int = 120
     mixed_batch: int = 64
-    mixed_lr: float = 1e-3
+    mixed_lr: float = 5e-4
+    mixed_stop_accuracy: float = 0.205
+    mixed_probe_from: int = 20
+    mixed_probe_every: int = 5
     final_probes: int = 2048
+    accuracy_band: tuple[float, float] = (0.17, 0.24)
 
 
 def cached_build(corpus: Corpus, recipe: WarmStart, *, threads: int = 1) -> Path:
@@ -117,7 +123,8 @@ def build_tiny(
     Deterministic for one torch version, CPU kind and thread count.
 
     Raises:
-        AlgorithmicFailure: phase one did not reach its least accuracy.
+        AlgorithmicFailure: phase one did not reach its least accuracy, or the built model's
+            accuracy is outside its band.
     """
     torch.set_num_threads(threads)
     seeds = np.random.SeedSequence(recipe.seed).spawn(5)
@@ -129,19 +136,17 @@ def build_tiny(
     trainer = _Trainer(policy, corpus.max_tokens)
     with policy.lm.arithmetic():
         steps, accuracy = _clean_phase(trainer, corpus, recipe, text_rng, probe_rng)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.mixed_lr, weight_decay=0.0)
-        for _ in range(recipe.mixed_steps):
-            trainer.step([corpus.mixed(mixed_rng) for _ in range(recipe.mixed_batch)], [optimizer])
+        mixed_steps = _mixed_phase(trainer, corpus, recipe, mixed_rng, probe_rng)
     probes = recipe.final_probes
     record = {
         "key": build_key(corpus, recipe),
         "corpus": corpus.name,
         "recipe": asdict(recipe),
         "clean_steps_taken": steps,
+        "mixed_steps_taken": mixed_steps,
         "clean_accuracy": accuracy,
         "accuracy_sampled": corpus.accuracy(policy, probes=probes, rng=sampled_rng),
         "accuracy_greedy": corpus.accuracy(policy, probes=probes, rng=greedy_rng, temperature=0.0),
-        "accuracy_sampled_band": [0.15, 0.25],
         "weights_sha256": policy.weights_sha256(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "torch": torch.__version__,
@@ -149,6 +154,12 @@ def build_tiny(
         "matmul_precision": policy.lm.precision,
         "threads": threads,
     }
+    low, high = recipe.accuracy_band
+    if not low <= record["accuracy_sampled"] <= high:
+        raise AlgorithmicFailure(
+            f"tiny warm start: accuracy {record['accuracy_sampled']:.3f} at T = 1 is outside "
+            f"[{low}, {high}]. Use another recipe seed"
+        )
     policy.save_model(folder)
     (folder / BUILD_RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
@@ -158,11 +169,11 @@ class _Trainer:
     """Next-token steps on (prompt, completion) texts; the loss covers the completion only."""
 
     def __init__(self, policy: TorchPolicy, max_tokens: int) -> None:
-        self._policy, self._max_tokens = policy, max_tokens
+        self.policy, self._max_tokens = policy, max_tokens
 
     def step(self, pairs: list[tuple[str, str]], optimizers: list[torch.optim.Optimizer]) -> float:
         inputs, targets = self._rows(pairs)
-        model = self._policy.lm.model
+        model = self.policy.lm.model
         hidden = model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state
         kept = targets >= 0
         logits = model.get_output_embeddings()(hidden[kept])
@@ -177,7 +188,7 @@ class _Trainer:
 
     def _rows(self, pairs: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
         """Right-pad; causal attention never looks at padding behind a row."""
-        tokenizer = self._policy.tokenizer
+        tokenizer = self.policy.tokenizer
         rows = []
         for prompt, completion in pairs:
             opening = tokenizer.encode(prompt)
@@ -203,7 +214,7 @@ def _clean_phase(
     probe_rng: np.random.Generator,
 ) -> tuple[int, float]:
     """Train on careful texts until the measured accuracy is reached; return steps and accuracy."""
-    policy = trainer._policy
+    policy = trainer.policy
     optimizers = _clean_optimizers(policy.lm.model, recipe)
     accuracy = 0.0
     for step in range(1, recipe.clean_steps + 1):
@@ -223,6 +234,28 @@ def _clean_phase(
             f"least {recipe.least_accuracy} is needed. Use another recipe seed"
         )
     return recipe.clean_steps, accuracy
+
+
+def _mixed_phase(
+    trainer: _Trainer,
+    corpus: Corpus,
+    recipe: WarmStart,
+    text_rng: np.random.Generator,
+    probe_rng: np.random.Generator,
+) -> int:
+    """Train on careless texts until the accuracy has fallen far enough; return the steps."""
+    policy = trainer.policy
+    optimizer = torch.optim.AdamW(
+        policy.lm.model.parameters(), lr=recipe.mixed_lr, weight_decay=0.0
+    )
+    for step in range(1, recipe.mixed_steps + 1):
+        trainer.step([corpus.mixed(text_rng) for _ in range(recipe.mixed_batch)], [optimizer])
+        late = step - recipe.mixed_probe_from
+        if late >= 0 and late % recipe.mixed_probe_every == 0:
+            found = corpus.accuracy(policy, probes=recipe.final_probes, rng=probe_rng)
+            if found <= recipe.mixed_stop_accuracy:
+                return step
+    return recipe.mixed_steps
 
 
 def _clean_optimizers(model: Any, recipe: WarmStart) -> list[torch.optim.Optimizer]:
