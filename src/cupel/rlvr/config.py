@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config, merge
 from cupel.errors import ConfigError
 from cupel.policy.config import PolicyConfig
+from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
 from cupel.rlvr.advantages import AdvantageMode, Normalize
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
@@ -37,6 +38,13 @@ class EvaluationConfig(Config):
     start_band: tuple[float, float] | None = None
     """Closed band in which the accuracy before training must lie; outside, the run is refused.
     It catches a wrong checkpoint before any compute is spent."""
+
+    @field_validator("start_band")
+    @classmethod
+    def _band_is_a_band(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band is not None and not 0 <= band[0] <= band[1] <= 1:
+            raise ValueError("use two rates, 0 <= low <= high <= 1, such as [0.15, 0.25]")
+        return band
 
 
 class SepaConstants(Config):
@@ -128,8 +136,22 @@ class TrainConfig(Config):
                 f"updates_per_batch = {self.updates_per_batch} with the importance_sampling loss "
                 "has no bound on the ratio; use loss.kind = 'ppo'"
             )
+        if self.normalize == "std" and self.advantage_mode != "grpo":
+            raise ValueError(
+                f"normalize = 'std' with advantage_mode '{self.advantage_mode}': only grpo is "
+                "divided by the standard deviation; drop one of them"
+            )
         if self.backend == "torch" and self.model is None:
             raise ValueError("backend 'torch' needs a model: a folder or a hub id")
+        if self.advantage_mode == "maxrl" and self.normalize != "none":
+            raise ValueError(
+                f"normalize = '{self.normalize}' with advantage_mode 'maxrl', which divides by "
+                "the group mean already; use normalize = 'none', or advantage_mode 'grpo'"
+            )
+        try:
+            check_loss(self.loss)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property
@@ -182,7 +204,8 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """Expand `algorithm` and lay the backend's defaults under the data the user passed.
 
     Raises:
-        ConfigError: `algorithm` together with one of the modes it stands for.
+        ConfigError: `algorithm` together with one of the modes it stands for, or a policy whose
+            backend or model is not the run's.
     """
     backend = str(data.get("backend", "tiny"))
     if backend in ("tiny", "toy") and data.get("model") is not None:
@@ -200,4 +223,18 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
                     f"'{data[key]}' was given; drop one of them"
                 )
             resolved[key] = value
+    given = data.get("policy", {})
+    if backend in BACKEND_DEFAULTS and isinstance(given, Mapping):
+        follows = {"backend": backend, "model": data.get("model")}
+        _refuse_another_policy(given, follows)
+        resolved["policy"] = merge(resolved.get("policy", {}), follows)
     return resolved
+
+
+def _refuse_another_policy(given: Mapping[str, Any], follows: Mapping[str, Any]) -> None:
+    for key, value in follows.items():
+        if given.get(key, value) != value:
+            raise ConfigError(
+                f"policy.{key} = '{given[key]}', but the run's {key} is {value!r}; set {key} "
+                f"alone, and policy.{key} follows it"
+            )

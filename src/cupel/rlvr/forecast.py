@@ -12,6 +12,7 @@ from pathlib import Path
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
 from cupel.rlvr.config import TrainConfig
+from cupel.rlvr.planning import PlanningDetector
 from cupel.rlvr.problems import load_problems
 from cupel.rlvr.schedules import lambda_at
 
@@ -32,9 +33,11 @@ def forecast(config: TrainConfig) -> Forecast:
     Raises:
         PlanError: the backend cannot run this config.
         MissingExtraError: the backend's extra is not installed.
+        ConfigError: the planning phrases cannot be searched for.
         DataError: the problems cannot be read.
     """
     _check_backend(config)
+    PlanningDetector(config.strategic_grams, ())  # refuses unknown sets and empty phrases
     problems = load_problems(config.problems)
     problems.held_out(config.evaluation.problems)
     evaluations = len(evaluation_steps(config))

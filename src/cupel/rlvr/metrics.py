@@ -21,7 +21,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="transform_mode", meaning="Shaping of the advantage over tokens.", unit=_TEXT),
     Metric(name="uncertainty_kind", meaning="Which token uncertainty shaped credit and stands in the exec/plan statistics.", unit=_TEXT),
     Metric(name="status", meaning="`trained`, or `skipped` when no group was mixed and no update was made.", unit=_TEXT),
-    Metric(name="correct_rate", meaning="Correct completions over all graded completions of the batch.", unit="rate", higher_is_better=True, tracker_name="train/rewards/correct_rate", limits=(0.0, 1.0)),
+    Metric(name="correct_rate", meaning="Correct completions over all completions of the batch, ungradable ones included.", unit="rate", higher_is_better=True, tracker_name="train/rewards/correct_rate", limits=(0.0, 1.0)),
     Metric(name="running_correct_rate", meaning="Cumulative correct rate since step 0. For the eye only: never tested.", unit="rate", higher_is_better=True, tracker_name="train/rewards/running_correct_rate"),
     Metric(name="mean_reward", meaning="Mean reward of all completions of the batch.", unit="reward", higher_is_better=True, tracker_name="train/rewards/mean_reward"),
     Metric(name="correct_count", meaning="Completions graded correct.", unit="count"),

@@ -198,7 +198,7 @@ def generation_rows(record: StepRecord) -> list[dict[str, Any]]:
             "num_tokens": lengths[n],
             "planning_token_ratio": round(float(ratio_N[n]), 6),
             "gram_entropy_delta": None if np.isnan(delta_N[n]) else round(float(delta_N[n]), 6),
-            "metadata": {"correctness": grade.outcome == "correct"},
+            "metadata": {"correctness": grade.correct},
         }
         if record.shaping.config.log_tokens:
             row |= _token_columns(record, n, lengths[n])

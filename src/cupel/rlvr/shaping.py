@@ -101,10 +101,12 @@ def improve(
         return policy.update(
             completions, trained_N=trained_N, credit=credit, loss=config.loss, lr=config.lr
         )
-    return _improve_repeatedly(policy, completions, shaping)
+    return _improve_repeatedly(policy, completions, shaping, gate=gate)
 
 
-def _improve_repeatedly(policy: Policy, completions: Completions, shaping: Shaping) -> UpdateResult:
+def _improve_repeatedly(
+    policy: Policy, completions: Completions, shaping: Shaping, *, gate: bool
+) -> UpdateResult:
     config, trained_N = shaping.config, shaping.trained_N
     scores = policy.score(completions)
     rows_N = np.arange(len(trained_N))
@@ -114,11 +116,16 @@ def _improve_repeatedly(policy: Policy, completions: Completions, shaping: Shapi
         scores.logprobs_NT.astype(np.float64),
         None if entropies is None else entropies.astype(np.float64),
     )
-    for _ in range(config.updates_per_batch):
+
+    def fixed(rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None) -> Float:
+        return advantages_NT[rows_B, : logprobs_BT.shape[1]]
+
+    gated = gated_credit(fixed, completions, scores, tolerance=config.ratio_gate)
+    for number in range(config.updates_per_batch):
         update = policy.update(
             completions,
             trained_N=trained_N,
-            credit=lambda rows_B, logprobs_BT, _: advantages_NT[rows_B, : logprobs_BT.shape[1]],
+            credit=gated if gate and number == 0 else fixed,
             loss=config.loss,
             lr=config.lr,
             old_logprobs_NT=scores.logprobs_NT,

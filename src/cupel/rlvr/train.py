@@ -80,9 +80,13 @@ class TrainRecipe:
 RECIPE = TrainRecipe()
 
 
-def train(config: TrainConfig, context: RunContext) -> Result:
-    """Run the training loop from the start or from the checkpoint in `context`."""
-    state = open_state(config, context)
+def train(config: TrainConfig, context: RunContext, policy: Policy | None = None) -> Result:
+    """Run the training loop from the start or from the checkpoint in `context`.
+
+    Args:
+        policy: train this one instead of building the one that `config` names.
+    """
+    state = open_state(config, context, policy or policy_of(config, context))
     evaluations = set(evaluation_steps(config))
     for step in range(state.next_step, config.max_steps):
         if step in evaluations:
@@ -149,14 +153,18 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
     state.sepa = state.sepa.observe(batch.correct_rate, moments.execution.variance, step=step)
 
 
-def open_state(config: TrainConfig, context: RunContext) -> TrainState:
-    """Build the policy, the problems and the schedule; restore them when resuming."""
-    policy = build_policy(
+def policy_of(config: TrainConfig, context: RunContext) -> Policy:
+    """Build the policy that the config names."""
+    return build_policy(
         config.policy.model_copy(update={"backend": config.backend, "model": config.model}),
         device=context.slot.device,
         threads=context.slot.threads,
         seed=context.seed,
     )
+
+
+def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> TrainState:
+    """Open the problems and the schedule; restore them and the policy when resuming."""
     state = TrainState(
         policy=policy,
         problems=load_problems(config.problems),
