@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from cupel.rlvr.config import BACKEND_DEFAULTS
 from tests.cli.conftest import Invoke, says_one_line
@@ -82,3 +88,41 @@ def test_a_run_that_was_given_what_it_cannot_use_exits_with_2(cupel: Invoke) -> 
     resumed = cupel("resume", "run")
     assert resumed.exit_code == 2, resumed.output
     assert resumed.stderr.splitlines()[-1].startswith("cupel: run/config.json: resolved: max_steps")
+
+
+def test_ctrl_c_leaves_a_run_that_continues(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "cupel", "train", "--backend", "toy", "--max-steps", "300"]
+    running = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    rows = tmp_path / "logs/train/metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (rows.is_file() and rows.read_bytes().count(b"\n") > 25):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130, stderr
+    last = stderr.splitlines()[-1]
+    assert last == "cupel: interrupted; continue with: cupel resume logs/train"
+    resume = [sys.executable, "-m", "cupel", "resume", "logs/train", "--json"]
+    done = subprocess.run(resume, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["values"]["steps"] == 300
+    assert [json.loads(row)["step"] for row in rows.read_text().splitlines()] == list(range(300))
+
+
+def test_a_report_opens_in_a_browser(cupel: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    cupel(
+        "ab",
+        *TOY,
+        "--seeds",
+        "1",
+        "--campaign-root",
+        "ab",
+        "--execute",
+        "--executor",
+        "inline",
+        "--no-figures",
+    )
+    assert cupel("report", "ab", "--open", "--no-figures").exit_code == 0
+    assert opened == [Path("ab/report.html").resolve().as_uri()]
