@@ -48,7 +48,6 @@ def decision_options(command: CommandT) -> CommandT:
             type=int,
             help="Resamples of the legacy permutation and bootstrap [default: 20000].",
         ),
-        click.option("--margin", type=float, help="Equivalence margin of the endpoint."),
         click.option("--effect", type=float, help="Smallest effect worth finding, for planning."),
         click.option("--effect-sd", type=float, help="Sd of the seed differences, for planning."),
         click.option("--endpoint", help="Metric a run is judged by [default: eval/accuracy]."),
@@ -60,7 +59,7 @@ def decision_options(command: CommandT) -> CommandT:
 
 def decision_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the decision rule as it was passed, and nothing else."""
-    keys = ("alpha", "resamples", "margin", "effect", "effect_sd")
+    keys = ("alpha", "resamples", "effect", "effect_sd")
     return {key: given[key] for key in keys if given.get(key) is not None}
 
 
