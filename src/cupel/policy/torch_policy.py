@@ -60,7 +60,8 @@ class TorchPolicy:
         self._pieces = PieceTokenizer(tokenizer, size=vocabulary)
         self.tokenizer: Tokenizer = self._pieces
         self._chunk = chunk_tokens(vocabulary, config.logprob_chunk)
-        self._stop_ids = _stop_ids(model, self.tokenizer.eos_id)
+        self.stop_ids = _stop_ids(model, self.tokenizer.eos_id)
+        """Ids that end a completion."""
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
@@ -94,7 +95,7 @@ class TorchPolicy:
             temperature=temperature,
             top_p=top_p,
             uniforms_NT=uniforms_NT,
-            stop_ids=self._stop_ids,
+            stop_ids=self.stop_ids,
             pad_id=self.tokenizer.pad_id,
             max_rows=self.config.sample_rows,
         )
