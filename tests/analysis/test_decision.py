@@ -84,6 +84,18 @@ def test_p_values_read_as_people_write_them() -> None:
         "none",
         "1",
         ".0625",
-        ".00781",
+        ".0078",
         "< .0001",
     ]
+
+
+def test_equivalence_needs_a_declared_margin_and_enough_precision() -> None:
+    d = [0.010, -0.008, 0.004, -0.006, 0.009, -0.011, 0.003, 0.002]
+    assert decide(d, Rule(), rng=RNG).verdict == "inconclusive"
+    assert decide(d, Rule(margin=0.02), rng=RNG).verdict == "equivalent"
+    assert decide(d, Rule(margin=0.004), rng=RNG).verdict == "inconclusive"
+
+
+def test_a_significant_difference_inside_the_margin_is_still_a_difference() -> None:
+    d = [0.010, 0.011, 0.012, 0.009, 0.010, 0.011, 0.008, 0.010]
+    assert decide(d, Rule(margin=0.05), rng=RNG).verdict == "improvement"

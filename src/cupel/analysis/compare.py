@@ -97,15 +97,15 @@ def _condition(label: str, runs: Sequence[RunRecord], evidence: Evidence) -> dic
 
 def _counted(runs: Sequence[RunRecord], evidence: Evidence) -> dict[str, Any]:
     tallies = [one for run in runs if (one := evidence.logged(run).tally) is not None]
-    correct, graded = sum(one.correct for one in tallies), sum(one.graded for one in tallies)
+    correct, total = sum(one.correct for one in tallies), sum(one.total for one in tallies)
     ungradable = sum(one.ungradable for one in tallies)
     rewards = [_rewards(run, evidence) for run in runs]
     weight = sum(number for number, _ in rewards)
     return {
-        "total_generations": graded + ungradable,
+        "total_generations": total,
         "correct": correct,
         "ungradable": ungradable,
-        "correct_rate": correct / graded if graded else None,
+        "correct_rate": correct / total if total else None,
         "mean_reward": math.fsum(total for _, total in rewards) / weight if weight else None,
         "training_steps": sum(_steps(run) for run in runs),
     }

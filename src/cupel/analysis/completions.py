@@ -1,7 +1,8 @@
 """The completions of one run as columns: which were right, what they earned, for which prompt.
 
-Reads emergence/generations.jsonl of Cupel and of earlier systems. Refuses to turn an ungradable
-answer or a missing reward into a zero: both stay missing and are counted.
+Reads emergence/generations.jsonl of Cupel and of earlier systems. A completion without a readable
+answer did not solve its problem: it stands in every rate's denominator and is counted apart.
+Refuses to turn a value that was not logged into a zero: it stays missing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from cupel.errors import DataError
 from cupel.lab.store import RunRecord
 
 GENERATIONS = "emergence/generations.jsonl"
+UNGRADABLE = object()
+"""Stands for an answer that was looked at and could not be graded."""
 RIGHT_REWARD = 0.99
 """Reward from which a completion of an earlier system counts as right when nothing else says."""
 
@@ -28,7 +31,9 @@ class Completions:
     Attributes:
         prompt_N: code of (step, problem), ascending; the order of rows in the file is forgotten.
         prompts: what the codes stand for, sorted.
-        correct_N: 1.0, 0.0, or NaN where the answer could not be graded.
+        correct_N: 1.0 or 0.0 (also where the answer could not be graded); NaN where nothing was
+            logged.
+        ungradable: number of completions whose answer could not be graded.
         correct_from: `correct`, `metadata.correctness` or `reward`: where correctness was read.
     """
 
@@ -37,6 +42,7 @@ class Completions:
     correct_N: NDArray[np.float64]
     reward_N: NDArray[np.float64]
     gram_entropy_delta_N: NDArray[np.float64]
+    ungradable: int
     correct_from: str
 
     @property
@@ -46,14 +52,9 @@ class Completions:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """(right, gradable)."""
-        graded = self.correct_N[~np.isnan(self.correct_N)]
-        return int(graded.sum()), len(graded)
-
-    @property
-    def ungradable(self) -> int:
-        """Number of completions whose answer could not be graded."""
-        return self.total - self.counts[1]
+        """(right, all that were logged with an outcome)."""
+        known = self.correct_N[~np.isnan(self.correct_N)]
+        return int(known.sum()), len(known)
 
 
 def read_completions(run: RunRecord) -> Completions | None:
@@ -73,7 +74,12 @@ def read_completions(run: RunRecord) -> Completions | None:
     prompts = sorted(set(keys))
     codes = {prompt: code for code, prompt in enumerate(prompts)}
     prompt_N = np.array([codes[key] for key in keys], dtype=np.int64)
-    correct_N = _column([_correct(row, source) for row in rows], f"{where}: correct", binary=True)
+    outcomes = [_correct(row, source) for row in rows]
+    correct_N = _column(
+        [False if outcome is UNGRADABLE else outcome for outcome in outcomes],
+        f"{where}: correct",
+        binary=True,
+    )
     reward_N = _column([row.get("reward") for row in rows], f"{where}: reward")
     grams = [row.get("gram_entropy_delta") for row in rows]
     gram_N = _column(grams, f"{where}: gram_entropy_delta")
@@ -84,6 +90,7 @@ def read_completions(run: RunRecord) -> Completions | None:
         correct_N=correct_N[order],
         reward_N=reward_N[order],
         gram_entropy_delta_N=gram_N[order],
+        ungradable=sum(outcome is UNGRADABLE for outcome in outcomes),
         correct_from=source,
     )
 
@@ -97,12 +104,13 @@ def _correct_from(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _correct(row: Mapping[str, Any], source: str) -> Any:
-    if source == "correct":
-        return row.get("correct")
-    if source == "metadata.correctness":
-        return (row.get("metadata") or {}).get("correctness")
-    reward = row.get("reward")
-    return None if reward is None else reward >= RIGHT_REWARD
+    """Return the logged outcome, UNGRADABLE where null was logged, None where nothing was."""
+    if source == "reward":
+        reward = row.get("reward")
+        return None if reward is None else reward >= RIGHT_REWARD
+    holder = row if source == "correct" else row.get("metadata") or {}
+    key = source.removeprefix("metadata.")
+    return UNGRADABLE if key in holder and holder[key] is None else holder.get(key)
 
 
 def _prompt(row: Mapping[str, Any]) -> tuple[int, str]:
@@ -126,10 +134,10 @@ def _column(values: Sequence[Any], where: str, *, binary: bool = False) -> NDArr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What a run counted: right, gradable and ungradable completions, and where this was read."""
+    """What a run counted: right and all completions, the ungradable among them, and the source."""
 
     correct: int
-    graded: int
+    total: int
     ungradable: int
     source: str
 
@@ -141,9 +149,9 @@ def tally(run: RunRecord, completions: Completions | None) -> Tally | None:
         DataError: a stream is damaged.
     """
     if completions is not None:
-        correct, graded = completions.counts
+        correct, total = completions.counts
         return Tally(
-            correct=correct, graded=graded, ungradable=completions.ungradable, source=GENERATIONS
+            correct=correct, total=total, ungradable=completions.ungradable, source=GENERATIONS
         )
     for stream in ("metrics.jsonl", "emergence/steps.jsonl"):
         if not run.has(stream):
@@ -153,7 +161,5 @@ def tally(run: RunRecord, completions: Completions | None) -> Tally | None:
             ungradable = sum(int(row.get("ungradable_count") or 0) for row in rows)
             total = sum(int(row["total_count"]) for row in rows)
             correct = sum(int(row["correct_count"]) for row in rows)
-            return Tally(
-                correct=correct, graded=total - ungradable, ungradable=ungradable, source=stream
-            )
+            return Tally(correct=correct, total=total, ungradable=ungradable, source=stream)
     return None

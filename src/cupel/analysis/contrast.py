@@ -155,6 +155,7 @@ def block(
         "n_permutations": decision.flips.patterns if decision.flips is not None else None,
         "p_floor": decision.p_floor,
         "alpha": contrast.rule.alpha,
+        "margin": contrast.rule.margin,
         "verdict": final.verdict,
         "reasons": list(final.reasons),
         "assumptions": list(decision.assumptions),

@@ -1,4 +1,4 @@
-"""From paired differences to one word: improvement, degradation or inconclusive.
+"""From paired differences to one word: improvement, degradation, equivalent or inconclusive.
 
 Pure. Knows the declared rule (test, alpha, direction) and nothing of files. Refuses to say
 anything when the design cannot reach alpha, and never looks at more than the differences.
@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from cupel.stats.intervals import Interval, PairedT, paired_t
+from cupel.stats.equivalence import tost_paired
+from cupel.stats.intervals import Interval, PairedT, mean_of, paired_t
 from cupel.stats.permutation import SignFlip, sign_flip, sign_flip_floor
 from cupel.stats.power import mde_paired_t, sd_upper_limit, seeds_needed
 
@@ -42,6 +43,7 @@ class Rule:
     primary_test: PrimaryTest = "sign_flip"
     higher_is_better: bool = True
     effect: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +106,11 @@ def decide(
     flips = sign_flip(differences_S, alpha=rule.alpha, rng=rng)
     student = paired_t(differences_S, alpha=rule.alpha) if n > 1 else None
     if rule.primary_test == "paired_t":
-        return _by_student(rule, flips, student, p_adjusted)
+        return _by_student(rule, differences_S, flips, student, p_adjusted)
     floor = sign_flip_floor(n)
     if floor >= rule.alpha:
         return _inconclusive("resolution_floor", floor=floor, flips=flips, student=student)
-    verdict, reasons = _word(flips.p, p_adjusted, flips.mean, rule)
+    verdict, reasons = _word(flips.p, p_adjusted, differences_S, rule)
     return Decision(
         verdict=verdict,
         reasons=reasons,
@@ -122,13 +124,17 @@ def decide(
 
 
 def _by_student(
-    rule: Rule, flips: SignFlip, student: PairedT | None, p_adjusted: float | None
+    rule: Rule,
+    differences_S: Sequence[float],
+    flips: SignFlip,
+    student: PairedT | None,
+    p_adjusted: float | None,
 ) -> Decision:
     if student is None or student.n < LEAST_FOR_PAIRED_T:
         return _inconclusive("too_few_pairs", floor=0.0, flips=flips, student=student)
     if student.p is None:
         return _inconclusive("no_variation", floor=0.0, flips=flips, student=student)
-    verdict, reasons = _word(student.p, p_adjusted, student.mean, rule)
+    verdict, reasons = _word(student.p, p_adjusted, differences_S, rule)
     return Decision(
         verdict=verdict,
         reasons=reasons,
@@ -143,14 +149,25 @@ def _by_student(
 
 
 def _word(
-    p: float, p_adjusted: float | None, mean: float, rule: Rule
+    p: float, p_adjusted: float | None, differences_S: Sequence[float], rule: Rule
 ) -> tuple[Verdict, tuple[str, ...]]:
     if p >= rule.alpha:
+        if is_equivalent(differences_S, rule):
+            return "equivalent", ()
         return "inconclusive", ("p_not_below_alpha",)
     if p_adjusted is not None and p_adjusted >= rule.alpha:
         return "inconclusive", ("multiplicity",)
+    mean = mean_of(np.asarray(differences_S, dtype=np.float64))
     better = mean > 0 if rule.higher_is_better else mean < 0
     return ("improvement" if better else "degradation"), ()
+
+
+def is_equivalent(differences_S: Sequence[float], rule: Rule) -> bool:
+    """Say whether two one-sided t-tests put the mean inside the declared margin, if any."""
+    if rule.margin is None or len(differences_S) < LEAST_FOR_PAIRED_T:
+        return False
+    p = tost_paired(differences_S, margin=rule.margin).p
+    return p is not None and p < rule.alpha
 
 
 def _inconclusive(

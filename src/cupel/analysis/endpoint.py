@@ -121,8 +121,7 @@ def _value(row: dict[str, Any], key: str, where: str) -> float | None:
     value = row.get(key)
     if value is None and key == "correct_rate" and key not in row:
         correct, total = row.get("correct_count"), row.get("total_count")
-        graded = (total or 0) - (row.get("ungradable_count") or 0)
-        return correct / graded if correct is not None and graded > 0 else None
+        return correct / total if correct is not None and total else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -58,6 +58,7 @@ class Settings:
     alpha: float = 0.05
     primary_test: PrimaryTest = "sign_flip"
     effect: float | None = None
+    margin: float | None = None
     failure: Literal["carry_forward", "worst"] = "carry_forward"
     failure_value: float = 0.0
     resamples: int = 20_000
@@ -68,12 +69,13 @@ class Settings:
     mode: Literal["confirmatory", "exploratory"] = "exploratory"
 
     def rule(self, endpoint: Endpoint) -> Rule:
-        """Return the decision rule for an endpoint; the declared effect is the primary's alone."""
+        """Return the rule for an endpoint; declared effect and margin are the primary's alone."""
         return Rule(
             alpha=self.alpha,
             primary_test=self.primary_test,
             higher_is_better=endpoint.higher_is_better,
             effect=self.effect if endpoint == self.endpoint else None,
+            margin=self.margin if endpoint == self.endpoint else None,
         )
 
     def shown(self, run: RunRecord) -> str:
@@ -185,7 +187,9 @@ def data_notes(evidence: Evidence) -> list[str]:
     tallies = [(run, evidence.logged(run).tally) for run in evidence.runs]
     ungradable = sum(t.ungradable for _, t in tallies if t is not None)
     if ungradable:
-        found.append(f"{ungradable} ungradable completion(s) count as neither right nor wrong.")
+        found.append(
+            f"{ungradable} ungradable completion(s), without a readable answer: not solved."
+        )
     by_reward = [
         run
         for run in evidence.runs

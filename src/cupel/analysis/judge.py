@@ -83,6 +83,7 @@ def _settings(record: StudyRecord) -> Settings:
         alpha=decision.alpha,
         primary_test=decision.primary_test,
         effect=decision.effect,
+        margin=decision.margin,
         failure=decision.failure,
         failure_value=decision.failure_value,
         resamples=decision.resamples,

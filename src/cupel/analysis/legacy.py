@@ -178,8 +178,8 @@ def _values(logged: Logged, *, rewards: bool) -> NDArray[np.float64]:
 
 def _pooled_counts(arm: Sequence[Logged]) -> tuple[int, int] | None:
     tallies = [logged.tally for logged in arm if logged.tally is not None]
-    correct, graded = sum(t.correct for t in tallies), sum(t.graded for t in tallies)
-    return (correct, graded) if graded else None
+    correct, total = sum(t.correct for t in tallies), sum(t.total for t in tallies)
+    return (correct, total) if total else None
 
 
 def _pooled_rewards(arm: Sequence[Logged]) -> NDArray[np.float64]:

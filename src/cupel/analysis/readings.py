@@ -67,11 +67,11 @@ def read(run: RunRecord, evidence: Evidence) -> RunReading:
         num_steps=len(steps),
         num_generations=completions.total
         if completions is not None
-        else (counted.graded + counted.ungradable if counted is not None else 0),
+        else (counted.total if counted is not None else 0),
         gram_pairs=gram_pairs,
         mean_reward_steps=_mean(_known(steps, "mean_reward")),
-        overall_correct_rate=counted.correct / counted.graded
-        if counted is not None and counted.graded
+        overall_correct_rate=counted.correct / counted.total
+        if counted is not None and counted.total
         else None,
         mean_gram_entropy_delta=gram,
         mean_planning_ratio=_mean(_known(steps, "planning_token_ratio")),

@@ -40,7 +40,7 @@ def p_text(p: float | None) -> str:
         return "none"
     if p < 0.0001:
         return "< .0001"
-    return f"{p:.3g}".removeprefix("0")
+    return f"{p:.4f}".rstrip("0").rstrip(".").removeprefix("0")
 
 
 def sentence(block: Mapping[str, Any]) -> str:
@@ -89,6 +89,9 @@ def _verdict(block: Mapping[str, Any]) -> str:
         return f"Improvement: {block['candidate']} is better."
     if block["verdict"] == "degradation":
         return f"Degradation: {block['candidate']} is worse."
+    if block["verdict"] == "equivalent":
+        margin = difference(block["margin"], block["metric"], sign=False)
+        return f"Equivalent: the difference lies within the declared margin of {margin}."
     reasons = block["reasons"]
     if "resolution_floor" in reasons:
         return (
