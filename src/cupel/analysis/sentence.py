@@ -31,7 +31,8 @@ def amount(value: float, metric: str) -> str:
 def difference(value: float, metric: str, *, sign: bool = True) -> str:
     """Return a difference of a metric with its unit."""
     plus = "+" if sign else ""
-    return f"{100 * value:{plus}.1f} pp" if is_rate(metric) else f"{value:{plus}.4g}"
+    text = f"{100 * value:{plus}.1f} pp" if is_rate(metric) else f"{value:{plus}.4g}"
+    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 def p_text(p: float | None) -> str:
