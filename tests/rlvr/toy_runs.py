@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cupel.config import validate
 from cupel.lab import (
     Recorder,
     RunContext,
@@ -72,7 +73,7 @@ def toy_run(folder: Path, *, seed: int = 1, recipe: str = "rlvr.train", **settin
 
 def toy_config(**settings: Any) -> TrainConfig:
     """Return a resolved config of the toy backend."""
-    return TrainConfig.model_validate(with_backend_defaults({**SMALL, **settings}))
+    return validate(TrainConfig, with_backend_defaults({**SMALL, **settings}), where="here")
 
 
 def toy_context(folder: Path, *, seed: int = 1) -> RunContext:

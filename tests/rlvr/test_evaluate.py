@@ -1,0 +1,69 @@
+"""Held-out evaluation: the same problems and numbers every time, and a gate on the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cupel.errors import AlgorithmicFailure, GateFailure
+from cupel.lab.metrics import Scalar
+from cupel.policy.toy_policy import ToyPolicy
+from cupel.rlvr.evaluate import check_start, evaluate
+from cupel.rlvr.problems import load_problems
+from tests.rlvr.toy_runs import toy_config, toy_context
+
+
+def row_of(
+    folder: Path, *, step: int = 0, seed: int = 1, **evaluation: object
+) -> dict[str, Scalar]:
+    config = toy_config(evaluation={"samples": 4, **evaluation})
+    context = toy_context(folder, seed=seed)
+    row = evaluate(ToyPolicy(seed=2), load_problems(config.problems), config, context, step=step)
+    context.recorder.close()
+    return {key: value for key, value in row.items() if key not in ("eval_time_s", "seed", "step")}
+
+
+def test_an_unchanged_policy_scores_the_same_at_every_step(tmp_path: Path) -> None:
+    assert row_of(tmp_path, step=0) == row_of(tmp_path, step=7)
+    assert row_of(tmp_path, seed=1) != row_of(tmp_path, seed=2)
+
+
+def test_every_outcome_is_counted(tmp_path: Path) -> None:
+    row = row_of(tmp_path, problems=6)
+    assert (row["problems"], row["samples"]) == (6, 4)
+    counts = [row[f"{outcome}_count"] for outcome in ("correct", "incorrect", "ungradable")]
+    assert sum(int(str(count)) for count in counts) == 24
+    assert row["accuracy"] == int(str(counts[0])) / 24
+
+
+def test_what_was_not_measured_is_missing(tmp_path: Path) -> None:
+    assert row_of(tmp_path, greedy=False)["greedy_accuracy"] is None
+    assert isinstance(row_of(tmp_path, greedy=True)["greedy_accuracy"], float)
+
+
+def test_a_temperature_near_zero_is_greedy(tmp_path: Path) -> None:
+    row = row_of(tmp_path, greedy=True, temperature=1e-6)
+    assert row["accuracy"] == row["greedy_accuracy"]
+
+
+@pytest.mark.parametrize("accuracy", [0.15, 0.2, 0.25])
+def test_a_start_inside_the_band_passes(accuracy: float) -> None:
+    check_start({"accuracy": accuracy, "problems": 8}, toy_config(evaluation=BAND))
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.1499, 0.2501, 1.0])
+def test_a_start_outside_the_band_is_a_gate_failure(accuracy: float) -> None:
+    with pytest.raises(
+        GateFailure, match=r"outside evaluation.start_band \[0.15, 0.25\]"
+    ) as caught:
+        check_start({"accuracy": accuracy, "problems": 8}, toy_config(evaluation=BAND))
+    assert isinstance(caught.value, AlgorithmicFailure)
+    assert f"accuracy before training is {accuracy:.3f} on 8 held-out problems" in str(caught.value)
+
+
+def test_without_a_band_any_start_will_do() -> None:
+    check_start({"accuracy": 0.0, "problems": 8}, toy_config())
+
+
+BAND = {"start_band": [0.15, 0.25]}
