@@ -57,7 +57,7 @@ def test_the_bounds_are_kept_by_the_run(tmp_path: Path) -> None:
         ),
         ({"backend": "toy", "evaluation": {"problems": 9}}, DataError, "9 were asked for"),
         ({"backend": "toy", "strategic_grams": []}, ConfigError, "phrase"),
-        ({"backend": "toy", "strategic_grams": ["  "]}, ConfigError, "phrase"),
+        ({"backend": "toy", "strategic_grams": ["  "]}, ConfigError, "has no word"),
     ],
 )
 def test_what_a_backend_cannot_honour_is_refused(
