@@ -23,10 +23,6 @@ SHORT_NAMES: Mapping[str, Sequence[str]] = {
 }
 """Flat names of nested settings, as in the documented commands."""
 
-WITHOUT = ("policy.backend", "policy.model")
-"""Given as --backend and --model."""
-
-
 ARM_SETTINGS = ("algorithm", "advantage_mode", "transform_mode", "hicra_after_sepa")
 """What a condition's label stands for; the study commands take labels instead."""
 
@@ -53,7 +49,7 @@ def train_flags(
     from cupel.rlvr.config import TrainConfig
 
     texts = default_texts(of_torch or {}) | {k: _word(v) for k, v in (of_all or {}).items()}
-    return config_flags(TrainConfig, without=[*WITHOUT, *without], also=SHORT_NAMES, defaults=texts)
+    return config_flags(TrainConfig, without=without, also=SHORT_NAMES, defaults=texts)
 
 
 def later_options(command: CommandT) -> CommandT:

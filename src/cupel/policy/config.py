@@ -14,17 +14,12 @@ from cupel.config import Config
 
 Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]
+Backend = Literal["tiny", "torch", "toy"]
 
 
-class PolicyConfig(Config):
-    """A language-model policy and its optimizer."""
+class PolicySettings(Config):
+    """How a policy computes and steps, whatever the model."""
 
-    backend: Literal["tiny", "torch", "toy"] = "tiny"
-    """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
-    causal language model; toy: an exact table of softmaxes in numpy."""
-    model: str | None = None
-    """Model folder or hub id (torch), or a folder built by the tiny builder (tiny; None: the
-    shipped start)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and activations; log-probabilities are always float32."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
@@ -47,3 +42,18 @@ class PolicyConfig(Config):
     """AdamW's decoupled weight decay."""
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest global gradient norm; a longer gradient is scaled down to it."""
+
+    def of(self, backend: Backend, model: str | None) -> PolicyConfig:
+        """Return the settings of a policy of this backend and model."""
+        return PolicyConfig(backend=backend, model=model, **self.model_dump())
+
+
+class PolicyConfig(PolicySettings):
+    """A language-model policy and its optimizer."""
+
+    backend: Backend = "tiny"
+    """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
+    causal language model; toy: an exact table of softmaxes in numpy."""
+    model: str | None = None
+    """Model folder or hub id (torch), or a folder built by the tiny builder (tiny; None: the
+    shipped start)."""

@@ -7,6 +7,7 @@ standard ablation and the settings of the documented A/B campaign. Refuses to pl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 from cupel.config import did_you_mean, merge
@@ -77,7 +78,7 @@ def condition_settings(label: str) -> dict[str, Any]:
         settings["hicra_after_sepa"] = True
     elif suffix:
         raise ConfigError(
-            f"condition '{label}': '+{suffix}' is unknown; only maxrl+gtpo_sepa+hicra has a third part"
+            f"condition '{label}': '+{suffix}' is unknown; only gtpo_sepa+hicra has a third part"
         )
     return settings
 
@@ -101,7 +102,7 @@ def campaign_study(
     """
     labels = list(conditions)
     baseline, candidate = _primary(labels, decision or {})
-    neighbours = zip(labels, labels[1:], strict=False)
+    neighbours = pairwise(labels)
     secondary = [list(pair) for pair in neighbours if pair != (baseline, candidate)]
     contrast = {"baseline": baseline, "candidate": candidate, "secondary": secondary}
     if len(labels) < 2:

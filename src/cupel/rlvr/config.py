@@ -12,14 +12,12 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config, merge
 from cupel.errors import ConfigError
-from cupel.policy.config import PolicyConfig
+from cupel.policy.config import Backend, PolicySettings
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
 from cupel.rlvr.advantages import AdvantageMode, Normalize
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
-
-Backend = Literal["tiny", "torch", "toy"]
 
 
 class EvaluationConfig(Config):
@@ -122,7 +120,7 @@ class TrainConfig(Config):
     """Another replicate draws other samples for the same seed; A/A checks need two of them."""
     log_tokens: bool = False
     """Also write token ids, log-probs and entropies of every completion."""
-    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     """Backend settings."""
     problems: ProblemsConfig = Field(default_factory=ProblemsConfig)
     """Where problems come from."""

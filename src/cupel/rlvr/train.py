@@ -156,7 +156,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
 def policy_of(config: TrainConfig, context: RunContext) -> Policy:
     """Build the policy that the config names."""
     return build_policy(
-        config.policy.model_copy(update={"backend": config.backend, "model": config.model}),
+        config.policy.of(config.backend, config.model),
         device=context.slot.device,
         threads=context.slot.threads,
         seed=context.seed,
