@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 PROMPTS, NEW_TOKENS, VOCABULARY = 16, 32, 345
-WARM_UP = 3
+WARM_UP = 2
 TRL_SIDES = {
     "trl": ("highest", "sdpa"),
     "trl, same precision": ("medium", "sdpa"),
@@ -48,12 +48,13 @@ class Case:
     prompt_tokens: int
     group_size: int
     threads: int
+    rounds: int
 
 
 CASES = {
-    "short-1": Case(prompt_tokens=6, group_size=8, threads=1),
-    "short-2": Case(prompt_tokens=6, group_size=8, threads=2),
-    "long-1": Case(prompt_tokens=256, group_size=16, threads=1),
+    "short-1": Case(prompt_tokens=6, group_size=8, threads=1, rounds=15),
+    "short-2": Case(prompt_tokens=6, group_size=8, threads=2, rounds=15),
+    "long-1": Case(prompt_tokens=256, group_size=16, threads=1, rounds=5),
 }
 
 
@@ -281,23 +282,26 @@ def main() -> None:
     """Run the cases, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, action="append")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, help="pairs of steps; default: the case's own")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if importlib.util.find_spec("trl") is None or importlib.util.find_spec("datasets") is None:
         raise SystemExit("this benchmark needs the extra 'bench': pip install 'cupel[torch,bench]'")
     if arguments.child:
         name, side = arguments.child
-        print(json.dumps(run_pairs(CASES[name], side, arguments.rounds)))
+        print(json.dumps(run_pairs(CASES[name], side, arguments.rounds or CASES[name].rounds)))
         return
-    report: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count(), "cases": {}}
+    report: dict[str, Any] = {"cases": {}}
+    if RESULTS.exists():
+        report = json.loads(RESULTS.read_text())
     print(
         f"{'case':8} {'against':27} {'trl s':>7} {'cupel s':>8} {'ratio':>6} {'limit s':>8} share"
     )
     for name in arguments.case or CASES:
-        entry: dict[str, Any] = {"case": asdict(CASES[name]), "against": {}}
+        entry: dict[str, Any] = {"case": asdict(CASES[name]), "versions": versions()}
+        entry |= {"cpus": os.cpu_count(), "against": {}}
         for side in TRL_SIDES:
-            found = in_child(name, side, arguments.rounds)
+            found = in_child(name, side, arguments.rounds or CASES[name].rounds)
             entry["against"][side] = found
             print(
                 f"{name:8} {side:27} {found['trl_s']:7.3f} {found['cupel_s']:8.3f} "

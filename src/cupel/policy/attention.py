@@ -36,6 +36,8 @@ def attention(
     """Attend as softmax(q k / sqrt(d) + mask) v; [B, H, T, D] in, [B, T, H, D] out."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if decode is not None:
+        # One query a row makes slim products; x86's float32 kernels behind 'medium' copy their
+        # strided keys first and lose to plain ones.
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
@@ -49,8 +51,12 @@ def attention(
     scores = torch.matmul(query * scale, key.transpose(2, 3))
     if attention_mask is not None:
         scores.add_(attention_mask)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+    return torch.matmul(_weights(scores), value).transpose(1, 2).contiguous(), None
+
+
+def _weights(scores: Tensor) -> Tensor:
+    """Normalise scores in float32, whatever they are stored in."""
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 class DecodeState:
@@ -122,7 +128,7 @@ class DecodeState:
         else:
             if self._mask_N is not None:
                 scores[..., : self._start] += self._mask_N
-            output = torch.matmul(torch.softmax(scores, dim=-1), values)
+            output = torch.matmul(_weights(scores), values)
         return output.reshape(rows, 1, heads, width)
 
     def keep(self, kept_K: NDArray[np.intp]) -> None:
@@ -149,7 +155,7 @@ class DecodeState:
         by_row = by_row.reshape(prompts * slots, kv_heads, repeats, length)
         if self._from_slot is not None:
             by_row = by_row[self._from_slot]
-        weights = torch.softmax(torch.cat([by_row, own], dim=-1), dim=-1)
+        weights = _weights(torch.cat([by_row, own], dim=-1))
         shared = weights[..., :length]
         if self._to_slot is not None:
             shared = shared[self._to_slot]

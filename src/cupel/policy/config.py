@@ -27,7 +27,7 @@ class PolicySettings(Config):
     matmul_precision: Literal["auto", "medium", "high", "highest"] = "auto"
     """torch's float32 matmul precision. auto: 'medium' on x86 CPUs without AMX, where it only
     chooses the faster float32 kernels, 'highest' elsewhere."""
-    microbatch_tokens: Annotated[int, Field(ge=1)] = 4096
+    microbatch_tokens: Annotated[int, Field(ge=1)] = 8192
     """Token budget of one forward and backward pass, padding included; whole groups always fit,
     so one group larger than the budget is a pass of its own. Never changes the result."""
     sample_rows: Annotated[int, Field(ge=1)] = 512

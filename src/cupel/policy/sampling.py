@@ -98,80 +98,90 @@ def sample_completions(
     rows = len(prompts) * group_size
     if uniforms_NT.shape[0] != rows or (temperature > 0 and uniforms_NT.shape[1] < max_tokens):
         raise ValueError(f"sample: uniforms {uniforms_NT.shape} for {rows} x {max_tokens} tokens")
-    tokens_NT = np.full((rows, max_tokens), pad_id, dtype=np.int32)
-    logs_2NT = np.zeros((2, rows, max_tokens), dtype=np.float32)
-    lengths_N = np.full(rows, max_tokens, dtype=np.int32)
-    finished_N = np.zeros(rows, dtype=np.bool_)
-    stride = max(1, max_rows // group_size) * group_size
+    if temperature == 0:
+        uniforms_NT = np.zeros((rows, max_tokens))
+    sheet = _Sheet(
+        tokens_NT=np.full((rows, max_tokens), pad_id, dtype=np.int32),
+        logs_2NT=np.zeros((2, rows, max_tokens), dtype=np.float32),
+        lengths_N=np.full(rows, max_tokens, dtype=np.int32),
+        finished_N=np.zeros(rows, dtype=np.bool_),
+        stop_ids=np.array(sorted(set(stop_ids)), dtype=np.int64),
+    )
+    groups = max(1, max_rows // group_size)
     with lm.arithmetic(), torch.inference_mode():
-        for start in range(0, rows, stride):
-            chunk = slice(start, min(start + stride, rows))
-            _decode(
-                lm,
-                prompts[start // group_size : -(-chunk.stop // group_size)],
-                group_size,
-                uniforms_NT[chunk, :max_tokens],
-                (temperature, top_p),
-                frozenset(stop_ids),
-                (tokens_NT[chunk], logs_2NT[:, chunk], lengths_N[chunk], finished_N[chunk]),
-            )
-    if not np.isfinite(logs_2NT).all():
+        for first in range(0, len(prompts), groups):
+            chosen = prompts[first : first + groups]
+            rows_N = first * group_size + np.arange(len(chosen) * group_size)
+            noise_TN = uniforms_NT[rows_N, :max_tokens].T
+            _decode(lm, chosen, rows_N, noise_TN, sheet, temperature=temperature, top_p=top_p)
+    if not np.isfinite(sheet.logs_2NT).all():
         raise AlgorithmicFailure("sample: a log-probability is not finite; the model diverged")
     return Completions(
         prompts=tuple(tuple(prompt) for prompt in prompts),
         group_size=group_size,
-        tokens_NT=tokens_NT,
-        lengths_N=lengths_N,
-        finished_N=finished_N,
-        sampler_logprobs_NT=logs_2NT[0],
-        policy_logprobs_NT=logs_2NT[1],
+        tokens_NT=sheet.tokens_NT,
+        lengths_N=sheet.lengths_N,
+        finished_N=sheet.finished_N,
+        sampler_logprobs_NT=sheet.logs_2NT[0],
+        policy_logprobs_NT=sheet.logs_2NT[1],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """What has been sampled so far, for all rows."""
+
+    tokens_NT: NDArray[np.int32]
+    logs_2NT: NDArray[np.float32]
+    lengths_N: NDArray[np.int32]
+    finished_N: NDArray[np.bool_]
+    stop_ids: NDArray[np.int64]
+
+    def write(self, t: int, rows_N: NDArray[np.intp], drawn: Draw) -> None:
+        """Write token t of the rows that have not finished before."""
+        tokens_N = drawn.tokens_N.cpu().numpy()
+        logs_2N = torch.stack([drawn.sampler_logprobs_N, drawn.policy_logprobs_N]).cpu().numpy()
+        open_N = ~self.finished_N[rows_N]
+        at = rows_N[open_N]
+        self.tokens_NT[at, t] = tokens_N[open_N]
+        self.logs_2NT[:, at, t] = logs_2N[:, open_N]
+        ended = at[np.isin(tokens_N[open_N], self.stop_ids)]
+        self.lengths_N[ended] = t + 1
+        self.finished_N[ended] = True
 
 
 def _decode(
     lm: CausalLM,
     prompts: Sequence[Sequence[int]],
-    group_size: int,
-    uniforms_NT: NDArray[np.float64],
-    sampler: tuple[float, float],
-    stop_ids: frozenset[int],
-    out: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]],
+    rows_N: NDArray[np.intp],
+    noise_TN: NDArray[np.float64],
+    sheet: _Sheet,
+    *,
+    temperature: float,
+    top_p: float,
 ) -> None:
-    """Decode one batch of rows into its slices of the output arrays."""
-    tokens_NT, logs_2NT, lengths_N, finished_N = out
-    max_tokens = tokens_NT.shape[1]
+    """Decode some groups side by side; each distinct prompt is read once."""
     distinct = {prompt: index for index, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    row_prompt_N = np.repeat([distinct[tuple(prompt)] for prompt in prompts], group_size)
+    row_prompt_N = np.repeat(
+        [distinct[tuple(prompt)] for prompt in prompts], len(rows_N) // len(prompts)
+    )
     prompt = lm.prefill(list(distinct))
     state = lm.start(prompt, row_prompt_N)
-    owner = torch.from_numpy(row_prompt_N).to(lm.device)
-    hidden_ND, positions_N = prompt.last_PD[owner], prompt.lengths_P[owner]
-    uniforms = torch.zeros((max_tokens, len(row_prompt_N)), dtype=torch.float64, device=lm.device)
-    if sampler[0] > 0:
-        uniforms.copy_(torch.from_numpy(np.ascontiguousarray(uniforms_NT.T)))
-    stops = torch.tensor(sorted(stop_ids), device=lm.device)
-    live_N = np.arange(len(row_prompt_N))
-    done_N = torch.zeros(len(live_N), dtype=torch.bool, device=lm.device)
-    for t in range(max_tokens):
-        drawn = draw(lm.logits(hidden_ND), uniforms[t], temperature=sampler[0], top_p=sampler[1])
-        done_now = done_N | torch.isin(drawn.tokens_N, stops)
-        alive = ~done_N.cpu().numpy()
-        at = live_N[alive]
-        tokens_NT[at, t] = drawn.tokens_N.cpu().numpy()[alive]
-        logs_2NT[0, at, t] = drawn.sampler_logprobs_N.cpu().numpy()[alive]
-        logs_2NT[1, at, t] = drawn.policy_logprobs_N.cpu().numpy()[alive]
-        ended = done_now.cpu().numpy()
-        lengths_N[live_N[ended & alive]] = t + 1
-        finished_N[live_N[ended & alive]] = True
-        if ended.all() or t + 1 == max_tokens:
+    owner_N = torch.from_numpy(row_prompt_N).to(lm.device)
+    hidden_ND, positions_N = prompt.last_PD[owner_N], prompt.lengths_P[owner_N]
+    uniforms_TN = torch.from_numpy(np.ascontiguousarray(noise_TN)).to(lm.device)
+    for t in range(len(noise_TN)):
+        drawn = draw(lm.logits(hidden_ND), uniforms_TN[t], temperature=temperature, top_p=top_p)
+        sheet.write(t, rows_N, drawn)
+        tokens_N, open_N = drawn.tokens_N, ~sheet.finished_N[rows_N]
+        if t + 1 == len(noise_TN) or not open_N.any():
             return
-        done_N, tokens_N = done_now, drawn.tokens_N
-        if ended.mean() >= RETIRE_SHARE:
-            kept = np.flatnonzero(~ended)
-            index = torch.from_numpy(kept).to(lm.device)
-            state.keep(kept)
-            live_N, done_N, tokens_N = live_N[kept], done_N[index], tokens_N[index]
-            positions_N, uniforms = positions_N[index], uniforms[:, index]
+        if open_N.mean() <= 1 - RETIRE_SHARE:
+            kept_K = np.flatnonzero(open_N)
+            state.keep(kept_K)
+            index_K = torch.from_numpy(kept_K).to(lm.device)
+            rows_N, tokens_N = rows_N[kept_K], tokens_N[index_K]
+            positions_N, uniforms_TN = positions_N[index_K], uniforms_TN[:, index_K]
         hidden_ND = lm.step(state, tokens_N, positions_N)
         positions_N = positions_N + 1
 
