@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,22 @@ def values_of(run: Path) -> dict[str, Any]:
     return values
 
 
-def without_moments(value: Any, *, folder: Path) -> Any:
-    """Return a report without the times and the place at which it was written."""
+def analysis_of(study: Path) -> dict[str, Any]:
+    """Return the reports of a study without the hashes of files that hold timings."""
+    reports = {}
+    for path in sorted((study / "analysis").glob("*.json")):
+        reports[path.name] = _without_hashes_of_timings(json.loads(path.read_text()))
+    return reports
+
+
+def _without_hashes_of_timings(value: Any) -> Any:
     if isinstance(value, Mapping):
-        times = {"created_at", "generated_at", "judged_at", "started_at", "ended_at", "timestamp"}
-        machine = {key for key in value if key.endswith("_time_s") or key == "tokens_per_second"}
+        timed = ("/metrics.jsonl", "/evaluations.jsonl")
         return {
-            key: without_moments(item, folder=folder)
+            key: _without_hashes_of_timings(item)
             for key, item in value.items()
-            if key not in times | machine
+            if not key.endswith(timed)
         }
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [without_moments(item, folder=folder) for item in value]
-    return value.replace(str(folder), ".") if isinstance(value, str) else value
+    return (
+        [_without_hashes_of_timings(item) for item in value] if isinstance(value, list) else value
+    )
