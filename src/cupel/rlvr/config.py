@@ -202,8 +202,7 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """Expand `algorithm` and lay the backend's defaults under the data the user passed.
 
     Raises:
-        ConfigError: `algorithm` together with one of the modes it stands for, or a policy whose
-            backend or model is not the run's.
+        ConfigError: `algorithm` together with one of the modes it stands for.
     """
     backend = str(data.get("backend", "tiny"))
     if backend in ("tiny", "toy") and data.get("model") is not None:
@@ -221,18 +220,4 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
                     f"'{data[key]}' was given; drop one of them"
                 )
             resolved[key] = value
-    given = data.get("policy", {})
-    if backend in BACKEND_DEFAULTS and isinstance(given, Mapping):
-        follows = {"backend": backend, "model": data.get("model")}
-        _refuse_another_policy(given, follows)
-        resolved["policy"] = merge(resolved.get("policy", {}), follows)
     return resolved
-
-
-def _refuse_another_policy(given: Mapping[str, Any], follows: Mapping[str, Any]) -> None:
-    for key, value in follows.items():
-        if given.get(key, value) != value:
-            raise ConfigError(
-                f"policy.{key} = '{given[key]}', but the run's {key} is {value!r}; set {key} "
-                f"alone, and policy.{key} follows it"
-            )
