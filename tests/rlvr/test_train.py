@@ -23,16 +23,14 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "maxrl+gtpo_hicra": {"advantage_mode": "maxrl", "transform_mode": "gtpo_hicra"},
     "maxrl+gtpo_sepa": {"advantage_mode": "maxrl", "transform_mode": "gtpo_sepa"},
 }
+RAMP = {"sepa_delay_steps": 0, "sepa_steps": 4, "sepa_correct_rate_gate": 0.0}
 
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     """Run all five conditions on one seed."""
     root = tmp_path_factory.mktemp("five")
-    return {
-        label: toy_run(root / label, sepa_delay_steps=0, sepa_steps=2, **modes)
-        for label, modes in CONDITIONS.items()
-    }
+    return {label: toy_run(root / label, **RAMP, **modes) for label, modes in CONDITIONS.items()}
 
 
 def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -79,10 +77,9 @@ def test_conditions_of_one_seed_see_the_same_first_batch(five: dict[str, Ran]) -
 
 
 def test_seeds_and_replicates_see_different_samples(tmp_path: Path, five: dict[str, Ran]) -> None:
-    same = {"sepa_delay_steps": 0, "sepa_steps": 2}
     base = five["maxrl+gtpo_sepa"].generations
-    other_seed = toy_run(tmp_path / "seed", seed=2, **same).generations
-    replicate = toy_run(tmp_path / "replicate", replicate=1, **same).generations
+    other_seed = toy_run(tmp_path / "seed", seed=2, **RAMP).generations
+    replicate = toy_run(tmp_path / "replicate", replicate=1, **RAMP).generations
     texts = [[row["completion"] for row in rows] for rows in (base, other_seed, replicate)]
     assert texts[0] != texts[1] != texts[2] != texts[0]
     assert [row["prompt"] for row in base] == [row["prompt"] for row in replicate]
@@ -119,7 +116,7 @@ def test_every_transform_changes_the_update(five: dict[str, Ran]) -> None:
 def test_a_transform_at_zero_is_no_transform(
     tmp_path: Path, five: dict[str, Ran], identity: dict[str, Any]
 ) -> None:
-    ran = toy_run(tmp_path, sepa_delay_steps=0, sepa_steps=2, advantage_mode="maxrl", **identity)
+    ran = toy_run(tmp_path, **RAMP, advantage_mode="maxrl", **identity)
     plain = five["maxrl+none"]
     assert ran.record["emergence/generations.jsonl"] == plain.record["emergence/generations.jsonl"]
     for row, other in zip(ran.steps, plain.steps, strict=True):
@@ -130,20 +127,28 @@ def test_a_transform_at_zero_is_no_transform(
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-12)
 
 
-def test_the_logged_lambda_is_the_one_that_pooled(tmp_path: Path, five: dict[str, Ran]) -> None:
-    ramp = [row["sepa_lambda"] for row in five["maxrl+gtpo_sepa"].steps]
-    opened = [row["sepa_gate_open"] for row in five["maxrl+gtpo_sepa"].steps]
+def test_the_logged_lambda_is_the_one_that_pooled(five: dict[str, Ran]) -> None:
     for label, ran in five.items():
-        if label != "maxrl+gtpo_sepa":
-            assert {row["sepa_lambda"] for row in ran.steps} == {0.0}
-    expected = [min(step / 2, 1.0) if is_open else 0.0 for step, is_open in enumerate(opened)]
-    assert ramp == expected
-    assert ramp[-1] == 1.0
-    for row in five["maxrl+gtpo_sepa"].steps:
-        if row["sepa_lambda"] == 0:
-            assert row["post_exec_entropy_var"] == pytest.approx(row["exec_entropy_var"])
-        else:
-            assert row["post_exec_entropy_var"] < row["exec_entropy_var"]
+        ramp = [0.0, 0.25, 0.5, 0.75] if label == "maxrl+gtpo_sepa" else [0.0] * 4
+        assert [row["sepa_lambda"] for row in ran.steps] == ramp
+        assert [row["sepa_lambda"] for row in ran.emergence] == ramp
+        assert all(row["sepa_gate_open"] for row in ran.steps)
+    for row in five["maxrl+gtpo_sepa"].steps[1:]:
+        assert row["post_exec_entropy_var"] < row["exec_entropy_var"]
+    for row in five["maxrl+gtpo"].steps:
+        assert row["post_exec_entropy_var"] == pytest.approx(row["exec_entropy_var"])
+
+
+def test_the_gate_opens_for_the_step_after_the_first_good_batch(tmp_path: Path) -> None:
+    ran = toy_run(
+        tmp_path, **(RAMP | {"sepa_correct_rate_gate": 0.2, "sepa_steps": 8}), max_steps=8
+    )
+    good = [row["correct_rate"] >= 0.2 for row in ran.steps]
+    first = good.index(True)
+    assert 0 < first < 7
+    for row in ran.steps:
+        assert row["sepa_gate_open"] == (row["step"] > first)
+        assert row["sepa_lambda"] == (row["step"] / 8 if row["step"] > first else 0.0)
 
 
 def test_a_closed_gate_keeps_lambda_at_zero(tmp_path: Path) -> None:
@@ -202,7 +207,7 @@ def test_misaligned_rows_never_reach_a_gradient(
     )
     assert ran.state["status"] == "failed"
     failure = ran.state["failure"]
-    assert failure["kind"] == "algorithmic"
+    assert failure["kind"] == "gate"
     assert failure["message"].startswith(f"ratio gate: {says}: mean ratio ")
     assert "Likely cause: " in failure["message"]
     assert failure["traceback"] is None
@@ -223,7 +228,7 @@ def test_a_wrong_start_is_refused_before_any_step(tmp_path: Path) -> None:
     evaluation = {"samples": 4, "start_band": [0.5, 0.9]}
     ran = toy_run(tmp_path, evaluation=evaluation)
     assert ran.state["status"] == "failed"
-    assert ran.state["failure"]["kind"] == "algorithmic"
+    assert ran.state["failure"]["kind"] == "gate"
     assert "outside evaluation.start_band [0.5, 0.9]" in ran.state["failure"]["message"]
     assert ran.steps == []
     assert [row["step"] for row in ran.evaluations] == [0]
