@@ -8,7 +8,7 @@
     │   └── MissingExtraError      an optional dependency is not installed
     └── RunError                   a run stopped: exit code 3, the run keeps its row
         ├── AlgorithmicFailure     an outcome of the method: NaN, divergence, a health limit
-        │   └── GateFailure        a check before or during training said no
+        ├── GateFailure            a check refused the run: it could not be trusted, no outcome
         └── InfrastructureFailure  not the method's doing: a dead worker, a full disk; retried
 
 A message says where, what was given, what is allowed, and what to do.
@@ -53,8 +53,8 @@ class AlgorithmicFailure(RunError):
     """The method itself failed; this is an outcome, never retried."""
 
 
-class GateFailure(AlgorithmicFailure):
-    """A correctness gate refused to let the run go on."""
+class GateFailure(RunError):
+    """A correctness gate refused to let the run go on; this is no outcome of the method."""
 
 
 class InfrastructureFailure(RunError):

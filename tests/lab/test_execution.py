@@ -63,7 +63,7 @@ def test_only_what_is_missing_is_executed(tmp_path: Path, executor: str) -> None
     [
         ("nan", "algorithmic", "metrics.jsonl step 5: correct_rate is nan", 1),
         ("limit", "algorithmic", "correct_rate = 51 is outside its health limits [-50, 50]", 1),
-        ("gate", "algorithmic", "the gate said no", 1),
+        ("gate", "gate", "the gate said no", 1),
         ("os", "infrastructure", "No space left on device", 2),
         ("infra", "infrastructure", "the sampler went away", 2),
         ("usage", "usage", "the data are not there", 1),
@@ -83,7 +83,7 @@ def test_a_failed_seed_is_a_row(
     record = read_study(tmp_path).run("still", 2)
     assert record.failure is not None
     assert (record.status, record.result, record.failure["kind"]) == ("failed", None, kind)
-    assert (record.failure["traceback"] is None) == (kind in ("algorithmic", "usage"))
+    assert (record.failure["traceback"] is None) == (kind in ("algorithmic", "gate", "usage"))
     rows = record.rows("metrics.jsonl")
     assert len(rows) == (6 if trouble in ("nan", "limit") else 5)
     if trouble == "nan":
@@ -124,7 +124,7 @@ def test_an_infrastructure_failure_that_passes_leaves_no_trace_in_the_record(
 
 @BOTH
 def test_an_algorithmic_failure_stays_unless_asked_for(tmp_path: Path, executor: str) -> None:
-    run_toy(tmp_path, executor, trouble="gate", seed_in_trouble=2, once=True)
+    run_toy(tmp_path, executor, trouble="limit", seed_in_trouble=2, once=True)
     again = execute_study(tmp_path, executor=executor)
     assert [run.status for run in again.runs] == ["done", "done", "failed", "failed"]
     assert all(run.skipped for run in again.runs)

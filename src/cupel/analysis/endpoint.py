@@ -68,7 +68,11 @@ def is_finished(run: RunRecord) -> bool:
 
 
 def failed_by_itself(run: RunRecord) -> bool:
-    """Say whether a run's failure is an outcome of the method, not of the machine."""
+    """Say whether a run's failure is an outcome of the method.
+
+    The machine's failures are none, and neither is a gate's refusal: it says that the run could
+    not be trusted, not that the method did badly.
+    """
     return run.status == "failed" and (run.failure or {}).get("kind") == "algorithmic"
 
 
@@ -132,7 +136,7 @@ def _value(row: dict[str, Any], key: str, where: str) -> float | None:
 def _from_completions(run: RunRecord, metric: str) -> Series:
     completions = read_completions(run)
     if completions is None:
-        raise DataError(f"{run.folder / GENERATIONS}: holds no completions")
+        raise MetricMissing(f"{run.folder / GENERATIONS}: holds no completions")
     column = completions.correct_N if metric == "correct_rate" else completions.reward_N
     by_step: dict[int, list[float]] = {}
     for code, value in zip(completions.prompt_N.tolist(), column.tolist(), strict=True):

@@ -83,4 +83,4 @@ class MetricSet:
 
 
 RunStatus = Literal["planned", "running", "done", "failed"]
-FailureKind = Literal["algorithmic", "infrastructure", "usage", "error"]
+FailureKind = Literal["algorithmic", "gate", "infrastructure", "usage", "error"]

@@ -19,7 +19,13 @@ from types import TracebackType
 from typing import Any
 
 from cupel.config import validate
-from cupel.errors import AlgorithmicFailure, DataError, InfrastructureFailure, UsageError
+from cupel.errors import (
+    AlgorithmicFailure,
+    DataError,
+    GateFailure,
+    InfrastructureFailure,
+    UsageError,
+)
 from cupel.lab.checkpoint import Checkpoint, Checkpoints
 from cupel.lab.locks import claim
 from cupel.lab.metrics import FailureKind, RunStatus
@@ -79,7 +85,7 @@ def execute_run(
             raise
         except Exception as error:  # noqa: BLE001 - the boundary where errors become data
             kind = kind_of(error)
-            quiet = kind in ("usage", "algorithmic")
+            quiet = kind in ("usage", "gate", "algorithmic")
             beat = run.heartbeat()
             run.fail(
                 kind,
@@ -93,6 +99,8 @@ def execute_run(
 
 def kind_of(error: BaseException) -> FailureKind:
     """Say whose fault an exception is: the method's, the machine's, the user's, or a bug's."""
+    if isinstance(error, GateFailure):
+        return "gate"
     if isinstance(error, AlgorithmicFailure):
         return "algorithmic"
     if isinstance(error, OSError | MemoryError | InfrastructureFailure):
