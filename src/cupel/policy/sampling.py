@@ -100,13 +100,7 @@ def sample_completions(
         raise ValueError(f"sample: uniforms {uniforms_NT.shape} for {rows} x {max_tokens} tokens")
     if temperature == 0:
         uniforms_NT = np.zeros((rows, max_tokens))
-    sheet = _Sheet(
-        tokens_NT=np.full((rows, max_tokens), pad_id, dtype=np.int32),
-        logs_2NT=np.zeros((2, rows, max_tokens), dtype=np.float32),
-        lengths_N=np.full(rows, max_tokens, dtype=np.int32),
-        finished_N=np.zeros(rows, dtype=np.bool_),
-        stop_ids=np.array(sorted(set(stop_ids)), dtype=np.int64),
-    )
+    sheet = _Sheet.blank(rows, max_tokens, pad_id=pad_id, stop_ids=stop_ids)
     groups = max(1, max_rows // group_size)
     with lm.arithmetic(), torch.inference_mode():
         for first in range(0, len(prompts), groups):
@@ -136,6 +130,16 @@ class _Sheet:
     lengths_N: NDArray[np.int32]
     finished_N: NDArray[np.bool_]
     stop_ids: NDArray[np.int64]
+
+    @classmethod
+    def blank(cls, rows: int, width: int, *, pad_id: int, stop_ids: Sequence[int]) -> _Sheet:
+        return cls(
+            tokens_NT=np.full((rows, width), pad_id, dtype=np.int32),
+            logs_2NT=np.zeros((2, rows, width), dtype=np.float32),
+            lengths_N=np.full(rows, width, dtype=np.int32),
+            finished_N=np.zeros(rows, dtype=np.bool_),
+            stop_ids=np.array(sorted(set(stop_ids)), dtype=np.int64),
+        )
 
     def write(self, t: int, rows_N: NDArray[np.intp], drawn: Draw) -> None:
         """Write token t of the rows that have not finished before."""

@@ -137,7 +137,10 @@ def build_tiny(
     with policy.lm.arithmetic():
         steps, accuracy = _clean_phase(trainer, corpus, recipe, text_rng, probe_rng)
         mixed_steps = _mixed_phase(trainer, corpus, recipe, mixed_rng, probe_rng)
-    probes = recipe.final_probes
+    accuracies = [
+        corpus.accuracy(policy, probes=recipe.final_probes, rng=rng, temperature=temperature)
+        for rng, temperature in ((sampled_rng, 1.0), (greedy_rng, 0.0))
+    ]
     record = {
         "key": build_key(corpus, recipe),
         "corpus": corpus.name,
@@ -145,14 +148,9 @@ def build_tiny(
         "clean_steps_taken": steps,
         "mixed_steps_taken": mixed_steps,
         "clean_accuracy": accuracy,
-        "accuracy_sampled": corpus.accuracy(policy, probes=probes, rng=sampled_rng),
-        "accuracy_greedy": corpus.accuracy(policy, probes=probes, rng=greedy_rng, temperature=0.0),
-        "weights_sha256": policy.weights_sha256(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "torch": torch.__version__,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "matmul_precision": policy.lm.precision,
-        "threads": threads,
+        "accuracy_sampled": accuracies[0],
+        "accuracy_greedy": accuracies[1],
+        **_machine(policy),
     }
     low, high = recipe.accuracy_band
     if not low <= record["accuracy_sampled"] <= high:
@@ -163,6 +161,13 @@ def build_tiny(
     policy.save_model(folder)
     (folder / BUILD_RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _machine(policy: TorchPolicy) -> dict[str, Any]:
+    """Return the weights' hash and what it depends on besides the recipe."""
+    described = policy.describe()
+    kept = ("weights_sha256", "parameters", "torch", "cpu_capability", "matmul_precision")
+    return {key: described[key] for key in (*kept, "threads")}
 
 
 class _Trainer:
