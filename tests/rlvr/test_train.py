@@ -182,12 +182,12 @@ def test_several_updates_of_one_batch_leave_the_old_policy(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def misaligned(monkeypatch: pytest.MonkeyPatch) -> None:
+def defective(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the recipes with a defect importable by name."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent)])
 
 
-@pytest.mark.usefixtures("misaligned")
+@pytest.mark.usefixtures("defective")
 @pytest.mark.parametrize("updates_per_batch", [1, 2])
 @pytest.mark.parametrize(
     ("where", "says"),
@@ -201,7 +201,7 @@ def test_misaligned_rows_never_reach_a_gradient(
 ) -> None:
     ran = toy_run(
         tmp_path,
-        recipe=f"misaligned_recipe:{where}",
+        recipe=f"defective_recipes:{where}",
         loss={"kind": "ppo"},
         updates_per_batch=updates_per_batch,
     )
@@ -215,13 +215,27 @@ def test_misaligned_rows_never_reach_a_gradient(
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.usefixtures("misaligned")
+@pytest.mark.usefixtures("defective")
 def test_a_policy_of_ones_own_trains_like_the_named_one(tmp_path: Path) -> None:
-    own = toy_run(tmp_path / "own", recipe="misaligned_recipe:NOWHERE")
+    own = toy_run(tmp_path / "own", recipe="defective_recipes:NOWHERE")
     named = toy_run(tmp_path / "named")
     assert own.state["status"] == "done"
     for stream in ("metrics.jsonl", "emergence/generations.jsonl"):
         assert own.record[stream] == named.record[stream]
+
+
+@pytest.mark.usefixtures("defective")
+def test_a_diverged_step_is_written_before_the_run_fails(tmp_path: Path) -> None:
+    ran = toy_run(tmp_path, recipe="defective_recipes:DIVERGES")
+    assert ran.state["status"] == "failed"
+    failure = ran.state["failure"]
+    assert (failure["kind"], failure["step"]) == ("algorithmic", 2)
+    assert failure["message"] == "metrics.jsonl step 2: loss is nan"
+    assert [row["loss"] is None for row in ran.steps] == [False, False, True]
+    assert ran.steps[-1]["status"] == "trained"
+    assert [row["step"] for row in ran.emergence] == [0, 1, 2]
+    assert len(ran.generations) == 3 * 64
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_wrong_start_is_refused_before_any_step(tmp_path: Path) -> None:

@@ -147,9 +147,10 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         step_time_s=trained - started,
     )
     moments = entropy_moments(record)
-    context.recorder.log("metrics.jsonl", metrics_row(record, moments, context))
-    context.recorder.log("emergence/steps.jsonl", emergence_step_row(record, moments, context))
     context.recorder.log_many("emergence/generations.jsonl", generation_rows(record))
+    context.recorder.log("emergence/steps.jsonl", emergence_step_row(record, moments, context))
+    # last, because an unhealthy row stops the run: what led there is on disk by then
+    context.recorder.log("metrics.jsonl", metrics_row(record, moments, context))
     state.sepa = state.sepa.observe(batch.correct_rate, moments.execution.variance, step=step)
 
 

@@ -1,4 +1,4 @@
-"""Recipes that train a toy policy with a defect, as a plug-in author might write one by mistake."""
+"""Recipes with a defective policy, as a plug-in author might write one by mistake."""
 
 from __future__ import annotations
 
@@ -75,6 +75,26 @@ class Misaligned(TrainRecipe):
         )
 
 
+class DivergingPolicy(ShiftedScores):
+    """Reports a loss that is not a number in its third update."""
+
+    updates = 0
+
+    def update(self, completions: Completions, **settings: Any) -> UpdateResult:
+        found = super().update(completions, **settings)
+        self.updates += 1
+        return replace(found, loss=float("nan")) if self.updates == 3 else found
+
+
+class Diverging(TrainRecipe):
+    """`rlvr.train` with a policy that diverges."""
+
+    def run(self, config: TrainConfig, context: RunContext) -> Result:
+        inner = ToyPolicy(seed=context.seed)
+        return train(config, context, DivergingPolicy(inner, scores=False, updates=False))
+
+
+DIVERGES = Diverging()
 IN_SCORES = Misaligned(scores=True, updates=True)
 IN_UPDATE = Misaligned(scores=False, updates=True)
 NOWHERE = Misaligned(scores=False, updates=False)
