@@ -75,13 +75,13 @@ class WarmStart:
     least_accuracy: float = 0.80
     probe_from: int = 200
     probe_every: int = 40
-    probes: int = 256
+    probes: int = 512
     mixed_steps: int = 120
     mixed_batch: int = 64
     mixed_lr: float = 5e-4
-    mixed_stop_accuracy: float = 0.205
-    mixed_probe_from: int = 20
-    mixed_probe_every: int = 5
+    mixed_stop_accuracy: float = 0.24
+    mixed_probe_from: int = 24
+    mixed_probe_every: int = 1
     final_probes: int = 2048
     accuracy_band: tuple[float, float] = (0.17, 0.24)
 
