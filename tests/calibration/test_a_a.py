@@ -36,7 +36,7 @@ Z = 3.29
 SIZES = (0.01, 0.05, 0.10)
 SETTINGS = {
     "backend": "toy",
-    "max_steps": 8,
+    "max_steps": 6,
     "batch_size": 4,
     "group_size": 4,
     "save_every": 0,
