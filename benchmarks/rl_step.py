@@ -178,12 +178,41 @@ def useful_flops(case: Case, model: Any) -> float:
     return (2 * weights + attention) * (read + sampled) * (1 + 3)
 
 
+def make_trainer(case: Case, prompts: list[str], attention: str, steps: int, folder: str) -> Any:
+    """Make TRL's trainer for the same work."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    settings = GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=PROMPTS * case.group_size,
+        num_generations=case.group_size,
+        max_completion_length=NEW_TOKENS,
+        generation_kwargs={"min_new_tokens": NEW_TOKENS},
+        max_steps=steps,
+        learning_rate=1e-4,
+        beta=0.0,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        report_to="none",
+        logging_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    return GRPOTrainer(
+        model=make_model(attention),
+        processing_class=make_tokenizer(),
+        reward_funcs=lambda completion_ids, **_: [reward_of(list(ids)) for ids in completion_ids],
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        args=settings,
+    )
+
+
 def run_pairs(case: Case, side: str, rounds: int) -> dict[str, Any]:
     """Alternate TRL's and Cupel's steps in this process; return times and ratios."""
     import torch
-    from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(case.threads)
@@ -210,32 +239,9 @@ def run_pairs(case: Case, side: str, rounds: int) -> dict[str, Any]:
             times["rate"].append(gemm_rate("medium"))
             self.resumed = time.perf_counter()
 
-    rows = PROMPTS * case.group_size
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = GRPOTrainer(
-            model=make_model(attention),
-            processing_class=make_tokenizer(),
-            reward_funcs=lambda completion_ids, **_: [reward_of(list(r)) for r in completion_ids],
-            train_dataset=Dataset.from_dict({"prompt": prompts}),
-            callbacks=[Alternate()],
-            args=GRPOConfig(
-                output_dir=scratch,
-                per_device_train_batch_size=rows,
-                num_generations=case.group_size,
-                max_completion_length=NEW_TOKENS,
-                generation_kwargs={"min_new_tokens": NEW_TOKENS},
-                max_steps=rounds + WARM_UP,
-                learning_rate=1e-4,
-                beta=0.0,
-                bf16=False,
-                gradient_checkpointing=False,
-                use_cpu=True,
-                report_to="none",
-                logging_strategy="no",
-                save_strategy="no",
-                disable_tqdm=True,
-            ),
-        )
+        trainer = make_trainer(case, prompts, attention, rounds + WARM_UP, scratch)
+        trainer.add_callback(Alternate())
         trainer.train()
     return summary(case, cupel, {name: values[WARM_UP:] for name, values in times.items()})
 
