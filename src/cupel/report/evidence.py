@@ -24,6 +24,7 @@ REASONS: Mapping[str, str] = {
     "multiplicity": "it does not survive Holm's correction for the family of contrasts",
     "no_variation": "the seed differences do not vary at all",
     "too_few_pairs": "the declared paired t-test needs at least 4 seed pairs",
+    "p_not_below_alpha": "p is not below alpha",
     "no_pairs": "no seed has a finished run in both arms",
 }
 """The analysis' reasons for not deciding, in words."""
