@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from cupel.errors import ConfigError, DataError
-from cupel.stats.equivalence import tost_paired
+from cupel.stats.equivalence import non_inferiority, tost_paired
 from cupel.stats.intervals import paired_t
 
 
@@ -39,3 +42,21 @@ def test_bad_input() -> None:
         tost_paired([0.1], margin=1.0)
     with pytest.raises(DataError):
         tost_paired([0.1, float("nan")], margin=1.0)
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=3, max_size=12, unique=True))
+def test_not_inferior_exactly_where_the_bound_clears_the_margin(d: list[float]) -> None:
+    found = non_inferiority(d, margin=0.05)
+    if found.p is None or found.lower_bound is None:
+        return
+    assert (found.p < 0.05) == (found.lower_bound > -0.05)
+    oracle = stats.ttest_1samp(d, -0.05, alternative="greater").pvalue
+    assert found.p == pytest.approx(oracle, abs=1e-9)
+
+
+def test_exact_non_inferiority_counts_sign_patterns() -> None:
+    found = non_inferiority([0.01, 0.02, -0.01, 0.03, 0.0, 0.01], margin=0.05)
+    assert found.p_exact == 1 / 64
+    assert non_inferiority([-0.1] * 6, margin=0.05).p_exact == 1.0
+    with pytest.raises(ConfigError, match="must be finite"):
+        non_inferiority([0.1, 0.2], margin=float("inf"))

@@ -119,6 +119,28 @@ def sign_flip(
         flips = min(10 * flips, MOST_FLIPS)
 
 
+def sign_flip_one_sided(differences_S: Values) -> tuple[float, float]:
+    """Return the exact one-sided p-values (of a positive mean, of a negative mean).
+
+    Each counts the observed pattern, so both are at least 1/2^n and together exceed 1.
+
+    Raises:
+        DataError: no differences, or a value is not finite.
+        ConfigError: more than 20 pairs.
+    """
+    d = np.sort(vector(differences_S, where="sign_flip_one_sided"))
+    if len(d) > EXACT_LIMIT:
+        raise ConfigError(
+            f"sign_flip_one_sided: {len(d)} pairs are too many to enumerate (limit {EXACT_LIMIT})"
+        )
+    sums_A, _ = _all_subsets(d)
+    tolerance = _TOLERANCE * float(np.abs(d).sum())
+    total = math.fsum(d.tolist())
+    flipped_A = total - 2 * sums_A
+    up = float(np.mean(flipped_A >= total - tolerance))
+    return up, float(np.mean(flipped_A <= total + tolerance))
+
+
 def _judge(
     d: FloatArray, sums_B: FloatArray, sizes_B: FloatArray, *, alpha: float, exact: bool
 ) -> SignFlip:

@@ -15,10 +15,11 @@ from scipy import optimize, stats
 
 from cupel.config import did_you_mean
 from cupel.errors import ConfigError
+from cupel.stats.exact_power import exact_n
 from cupel.stats.permutation import sign_flip_p_values, smallest_n
 from cupel.stats.samples import FloatArray, fraction, positive
 
-ProportionMethod = Literal["seed_compat", "normal", "arcsine", "fleiss"]
+ProportionMethod = Literal["seed_compat", "normal", "arcsine", "fleiss", "fisher", "mid_p"]
 MOST_SEEDS = 10_000
 
 
@@ -38,7 +39,8 @@ def two_proportion_n(
     - `seed_compat`: z_a rounded to two decimals and n rounded to nearest, which reproduces
       published tables made with z = 1.96.
     - `arcsine`: Cohen's h, rounded up.
-    - `fleiss`: `normal` with continuity correction, right for Fisher's exact test.
+    - `fleiss`: `normal` with continuity correction, near what Fisher's exact test needs.
+    - `fisher`, `mid_p`: what these tests need, by exact enumeration.
 
     >>> [two_proportion_n(0.01875, lift) for lift in (0.01, 0.0126, 0.015, 0.02)]
     [3639, 2414, 1782, 1095]
@@ -63,6 +65,8 @@ def two_proportion_n(
     n = _normal_n(p0, p1, z_a, z_b)
     if method == "fleiss":
         n = n / 4 * (1 + math.sqrt(1 + 4 / (n * abs(lift)))) ** 2
+    if method == "fisher" or method == "mid_p":
+        return exact_n(p0, lift, alpha=alpha, power=power, test=method, start=math.ceil(n))
     return math.ceil(n)
 
 
