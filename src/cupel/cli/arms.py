@@ -74,7 +74,7 @@ def study_arms(folder: Path) -> Arms:
     """Return the primary contrast of a study folder, in the order of its seeds.
 
     Raises:
-        Stop: the study has a single condition.
+        Stop: the study has a single condition, or is a sweep.
         DataError: the folder holds no study.
     """
     from cupel.lab.store import read_study
@@ -82,6 +82,11 @@ def study_arms(folder: Path) -> Arms:
     record = read_study(folder)
     primary = record.study.primary
     if primary is None:
+        if record.study.tuning is not None:
+            raise Stop(
+                f"{folder}: a sweep chooses a setting; test it on runs of other seeds, with "
+                f"cupel ab --lr-from {folder}"
+            )
         raise Stop(f"{folder}: the study has one condition; a contrast needs two")
     baseline, candidate = (
         tuple(run.folder for run in record.runs if run.condition == label) for label in primary

@@ -66,6 +66,9 @@ def study_facts(study: StudyConfig) -> list[str]:
         f"Endpoint: {study.endpoint.metric}, {_window(study.endpoint.over)}; "
         f"{'higher' if study.endpoint.higher_is_better else 'lower'} is better.",
     ]
+    if study.tuning is not None:
+        chosen = f"{study.tuning.setting} of each method by {study.tuning.select}"
+        return [*facts, f"A sweep: chooses {chosen}; nothing is tested on its runs."]
     if study.primary is None:
         return [*facts, "Decision: none; one condition can be described but not tested."]
     baseline, candidate = study.primary

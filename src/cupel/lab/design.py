@@ -33,6 +33,8 @@ class Design:
 
 def judge_design(study: StudyConfig) -> Design:
     """Compute floor, size, capacity, smallest detectable effect and power of a study."""
+    if study.tuning is not None:
+        return Design(notes=("a sweep: its runs choose a setting, no contrast is tested on them",))
     if study.primary is None:
         return Design(notes=("one condition: nothing is compared, no verdict will be given",))
     decision, seeds = study.decision, len(study.seeds)

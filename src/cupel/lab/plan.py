@@ -184,7 +184,12 @@ def _spec(recipe: Recipe[Any], name: str, cell: _Cell, seed: int, folder: str) -
 
 
 def _folder_name(study: StudyConfig, label: str, seed: int) -> str:
-    """Return `<condition>_s<seed>`; the arms of an A/B with one seed go by their role."""
+    """Return `<condition>_s<seed>`; the arms of an A/B with one seed go by their role.
+
+    A sweep with one seed needs no seed in its names: `<condition>`.
+    """
+    if study.tuning is not None and len(study.seeds) == 1:
+        return label
     if len(study.conditions) == 2 and len(study.seeds) == 1 and study.primary is not None:
         return "baseline" if label == study.primary[0] else "candidate"
     return f"{label}_s{seed}"
@@ -224,6 +229,7 @@ def _total_costs(runs: Sequence[RunSpec]) -> dict[str, float]:
 
 def _lock(study: StudyConfig, cells: Sequence[_Cell]) -> dict[str, Any]:
     """Return all that is declared: change any of it and the hash changes."""
+    tuning = {} if study.tuning is None else {"tuning": to_dict(study.tuning)}
     return {
         "schema": LOCK_SCHEMA,
         "question": study.question,
@@ -236,6 +242,7 @@ def _lock(study: StudyConfig, cells: Sequence[_Cell]) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "reserve_seeds": list(study.reserve_seeds),
         "looks": [len(study.seeds)],
+        **tuning,
     }
 
 

@@ -90,6 +90,21 @@ class Decision(Config):
     """Resamples of the permutation and bootstrap in the legacy block."""
 
 
+class Tuning(Config):
+    """What makes a study a sweep: its runs choose the value of one setting for each method."""
+
+    setting: str = "lr"
+    """The numeric setting that is chosen; every condition's config holds its value of it."""
+    select: Literal["within_1se", "seed"] = "within_1se"
+    """within_1se: on the log scale, the middle of the values whose mean endpoint is within one
+    standard error of the best; seed: the highest final running_correct_rate."""
+    extend: int = Field(default=2, ge=0)
+    """How many values may be added beyond each end of the grid while the choice lies there."""
+    values: list[float] = Field(default_factory=list)
+    """The grid as declared, in order; the conditions hold it too, and what was added since.
+    Empty: the values of the conditions."""
+
+
 class StudyConfig(Config):
     """A study file."""
 
@@ -111,6 +126,8 @@ class StudyConfig(Config):
     """The primary endpoint."""
     decision: Decision = Field(default_factory=Decision)
     """The decision rule."""
+    tuning: Tuning | None = None
+    """Makes the study a sweep: its runs choose a setting, and no contrast is tested on them."""
 
     @field_validator("name")
     @classmethod
@@ -157,8 +174,8 @@ class StudyConfig(Config):
 
     @property
     def primary(self) -> tuple[str, str] | None:
-        """(baseline, candidate) of the primary contrast, or None with a single condition."""
-        if len(self.conditions) < 2:
+        """(baseline, candidate) of the primary contrast; None with one condition or in a sweep."""
+        if len(self.conditions) < 2 or self.tuning is not None:
             return None
         return (
             self.decision.baseline or self.labels[0],

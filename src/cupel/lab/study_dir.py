@@ -69,6 +69,8 @@ def study_toml(study: StudyConfig) -> bytes:
         PlanError: a setting cannot be written in TOML (an explicit None).
     """
     data = study.model_dump(mode="json")
+    if study.tuning is None:
+        del data["tuning"]
     for table in ("endpoint", "decision"):  # None is the default of every optional field there
         data[table] = {key: value for key, value in data[table].items() if value is not None}
     try:
