@@ -250,8 +250,8 @@ def test_a_truncated_file_is_an_error_with_its_line(arm) -> None:
     ("old", "new", "message"),
     [
         ('"reward": 0.0', '"reward": NaN', "generations.jsonl:.*not strict JSON"),
-        ('"reward": 0.0', '"reward": "x"', "reward on line .* expected a number or null"),
-        ('"correct": true', '"correct": 2', "correct on line .* expected true, false or null"),
+        ('"reward": 0.0', '"reward": "x"', "jsonl:17: reward is .* expected a number or null"),
+        ('"correct": true', '"correct": 2', "jsonl:.*: correct is .* expected true, false or null"),
     ],
 )
 def test_values_that_are_no_outcome_are_errors(arm, old: str, new: str, message: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from cupel.analysis.completions import GENERATIONS, read_completions
 from cupel.config import did_you_mean
 from cupel.errors import DataError
@@ -137,15 +139,14 @@ def _from_completions(run: RunRecord, metric: str) -> Series:
     completions = read_completions(run)
     if completions is None:
         raise MetricMissing(f"{run.folder / GENERATIONS}: holds no completions")
-    column = completions.correct_N if metric == "correct_rate" else completions.reward_N
-    by_step: dict[int, list[float]] = {}
-    for code, value in zip(completions.prompt_N.tolist(), column.tolist(), strict=True):
-        values = by_step.setdefault(completions.prompts[code][0], [])
-        if not math.isnan(value):
-            values.append(value)
-    steps = sorted(by_step)
-    means = [math.fsum(by_step[s]) / len(by_step[s]) if by_step[s] else None for s in steps]
-    return Series(steps=tuple(steps), values=tuple(means), source=GENERATIONS)
+    values = completions.correct_C if metric == "correct_rate" else completions.reward_C
+    steps, step_P = np.unique(completions.step_P, return_inverse=True)
+    known = ~np.isnan(values)
+    step_C, count_C = step_P[completions.prompt_C[known]], completions.count_C[known]
+    total_S = np.bincount(step_C, weights=values[known] * count_C, minlength=len(steps))
+    count_S = np.bincount(step_C, weights=count_C, minlength=len(steps))
+    means = [t / n if n else None for t, n in zip(total_S.tolist(), count_S.tolist(), strict=True)]
+    return Series(steps=tuple(steps.tolist()), values=tuple(means), source=GENERATIONS)
 
 
 def window(over: str, steps: Sequence[int], *, evaluation: bool) -> Callable[[int], bool]:

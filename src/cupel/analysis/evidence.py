@@ -16,7 +16,6 @@ from cupel.analysis.completions import read_completions, tally
 from cupel.analysis.decision import PrimaryTest, Rule
 from cupel.analysis.endpoint import Outcome, outcomes
 from cupel.analysis.pairing import read_arm, seed_of
-from cupel.lab.files import file_sha256
 from cupel.lab.store import RunRecord
 from cupel.lab.study import Endpoint
 
@@ -206,7 +205,7 @@ def data_notes(evidence: Evidence) -> list[str]:
 def input_hashes(evidence: Evidence) -> Mapping[str, str]:
     """Return the SHA-256 of every stream read, by its name in the report."""
     return {
-        f"{evidence.settings.shown(run)}/{name}": file_sha256(run.folder / name)
+        f"{evidence.settings.shown(run)}/{name}": run.sha256(name)
         for run in evidence.runs
         for name in INPUTS
         if run.has(name)

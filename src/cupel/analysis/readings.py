@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from cupel.analysis.evidence import Evidence
 from cupel.analysis.pairing import seed_of
 from cupel.lab.store import RunRecord
@@ -59,9 +57,8 @@ def read(run: RunRecord, evidence: Evidence) -> RunReading:
     completions, counted = evidence.logged(run).completions, evidence.logged(run).tally
     gram_pairs, gram = _grams(steps)
     if not gram_pairs and completions is not None:
-        column = completions.gram_entropy_delta_N
-        values = column[~np.isnan(column)].tolist()
-        gram_pairs, gram = len(values), _mean(values)
+        gram_pairs = completions.gram_pairs
+        gram = completions.gram_total / gram_pairs if gram_pairs else None
     return RunReading(
         run=run,
         num_steps=len(steps),

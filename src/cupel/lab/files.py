@@ -50,14 +50,26 @@ def read_json_lines(path: Path, *, still_written: bool = False) -> list[dict[str
         DataError: names the file and the line that is malformed, truncated, holds NaN, or is no
             object.
     """
+    data = read_lines(path)
+    return parse_json_lines(path, data[: data.rfind(b"\n") + 1] if still_written else data)
+
+
+def read_lines(path: Path) -> bytes:
+    """Read the bytes of a file of lines.
+
+    Raises:
+        DataError: the file is missing or unreadable.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if still_written:
-        data = data[: data.rfind(b"\n") + 1]
+
+
+def parse_json_lines(path: Path, data: bytes) -> list[dict[str, Any]]:
+    """Parse what `read_lines` read; raises as `read_json_lines` does."""
     rows = []
     lines = data.rstrip().split(b"\n") if data.strip() else []
     for number, line in enumerate(lines, start=1):

@@ -6,17 +6,25 @@ skip a bad line, or to guess a missing number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from cupel.config import did_you_mean, load_toml, nearest, validate
 from cupel.errors import DataError
-from cupel.lab.files import read_json, read_json_lines
+from cupel.lab.files import (
+    file_sha256,
+    parse_json_lines,
+    read_json,
+    read_json_lines,
+    read_lines,
+)
 from cupel.lab.metrics import RunStatus
 from cupel.lab.study import StudyConfig
 
+T = TypeVar("T")
 RecordStatus = RunStatus | Literal["unknown", "missing"]
 
 METRICS = "metrics.jsonl"
@@ -47,6 +55,9 @@ class RunRecord:
     config: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     events: Sequence[Mapping[str, Any]] = ()
+    _kept: dict[tuple[str, str], tuple[Any, Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def has(self, stream: str) -> bool:
         """Say whether the run has a stream such as `evaluations.jsonl`."""
@@ -62,18 +73,48 @@ class RunRecord:
             DataError: the stream is missing (names those there are), damaged, or not as long as
                 it was when the run ended.
         """
+        path = self.folder / stream
+        return list(self.once(stream, "rows", lambda: self._parse(path, stream)))
+
+    def lines(self, stream: str) -> bytes:
+        """Read a stream's bytes, whole lines only while the run is `running`; raises as `rows`."""
         if not self.has(stream):
             there = self.streams
             hint = did_you_mean(stream, there) if there else "the run has written no rows yet"
             raise DataError(f"{self.folder}: no stream '{stream}'; {hint}")
         path = self.folder / stream
-        self._refuse_changed(path, stream)
-        rows = read_json_lines(path, still_written=self.status == "running")
+        self.refuse_changed(stream)
+        data = read_lines(path)
+        self.once(stream, "sha256", lambda: hashlib.sha256(data).hexdigest())
+        return data[: data.rfind(b"\n") + 1] if self.status == "running" else data
+
+    def sha256(self, stream: str) -> str:
+        """Return the SHA-256 of a stream's bytes, read at most once."""
+        return self.once(stream, "sha256", lambda: file_sha256(self.folder / stream))
+
+    def once(self, stream: str, name: str, make: Callable[[], T]) -> T:
+        """Return what was made of a stream, made anew only after the file changed."""
+        found = self.folder / stream
+        state = found.stat() if found.is_file() else None
+        mark = state and (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        kept = self._kept.get((stream, name))
+        if kept is None or kept[0] != mark:
+            kept = self._kept[stream, name] = (mark, make())
+        return cast(T, kept[1])
+
+    def _parse(self, path: Path, stream: str) -> list[dict[str, Any]]:
+        rows = parse_json_lines(path, self.lines(stream))
         if stream in ONE_ROW_PER_STEP:
             _refuse_repeated_steps(path, rows)
         return rows
 
-    def _refuse_changed(self, path: Path, stream: str) -> None:
+    def refuse_changed(self, stream: str) -> None:
+        """Refuse a stream that is not as long as it was when the run ended.
+
+        Raises:
+            DataError: rows were lost or added.
+        """
+        path = self.folder / stream
         ended_at = (self.result or {}).get("streams", {}).get(stream)
         size = path.stat().st_size
         if ended_at is not None and size != ended_at:

@@ -1,0 +1,267 @@
+"""From the bytes of emergence/generations.jsonl to columns, quickly and strictly.
+
+Knows the rows of Cupel and of earlier systems. Two readers: one decodes only the keys that are
+needed and gives up at the first surprise, the other parses every row whole and names the line
+that is wrong. Refuses to guess an outcome: what was not logged is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cupel.errors import DataError
+from cupel.lab.files import parse_json_lines
+
+WRONG, RIGHT, UNGRADABLE, UNKNOWN = 0, 1, 2, 3
+"""Outcomes: `UNGRADABLE` was looked at without an answer found, `UNKNOWN` was never logged."""
+RIGHT_REWARD = 0.99
+"""Reward from which a completion of an earlier system counts as right when nothing else says."""
+Source = Literal["correct", "metadata.correctness", "reward"]
+
+_BLOCK = 8 << 20
+_OUTCOME = {False: WRONG, True: RIGHT, None: UNGRADABLE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """One entry a row, in the order of the file.
+
+    Attributes:
+        problem_N: code of the problem, an index into `problems`.
+        outcome_N: WRONG, RIGHT, UNGRADABLE or UNKNOWN.
+        reward_N: NaN where none was logged.
+        gram_pairs, gram_total: number and exact sum of the logged gram entropy differences.
+        correct_from: where correctness was read.
+    """
+
+    step_N: NDArray[np.int64]
+    problem_N: NDArray[np.int64]
+    problems: Sequence[str]
+    outcome_N: NDArray[np.int8]
+    reward_N: NDArray[np.float64]
+    gram_pairs: int
+    gram_total: float
+    correct_from: Source
+
+
+class _Row(msgspec.Struct, gc=False):
+    """What is needed of a row of Cupel."""
+
+    step: int
+    problem_id: str
+    correct: bool | None
+    reward: float | None = None
+    gram_entropy_delta: float | None = None
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    """What is needed of an earlier system's metadata."""
+
+    correctness: bool | None
+
+
+class _EarlierRow(msgspec.Struct, gc=False):
+    """What is needed of a row of an earlier system; newer keys must be absent."""
+
+    step: int
+    prompt: str
+    metadata: _Metadata
+    reward: float | None = None
+    gram_entropy_delta: float | None = None
+    problem_id: msgspec.UnsetType = msgspec.UNSET
+    correct: msgspec.UnsetType = msgspec.UNSET
+
+
+_READERS: Sequence[tuple[type[msgspec.Struct], Source, str, str]] = (
+    (_Row, "correct", "problem_id", "correct"),
+    (_EarlierRow, "metadata.correctness", "prompt", "metadata.correctness"),
+)
+
+
+class _Codes(dict[str, int]):
+    """Numbers strings in the order in which they are first asked for."""
+
+    def __missing__(self, key: str) -> int:
+        self[key] = code = len(self)
+        return code
+
+
+def read_columns(path: Path, data: bytes) -> Columns | None:
+    """Return the columns of a file's rows; None when it has none.
+
+    Raises:
+        DataError: names the file and the line of a row that is malformed or truncated, holds
+            NaN, or holds what is no outcome.
+    """
+    if _stop(data) == 0:
+        return None
+    for kind, source, problem, outcome in _READERS:
+        columns = _needed_keys(data, kind, source, problem=problem, outcome=outcome)
+        if columns is not None:
+            return columns
+    return whole_rows(path, data)
+
+
+def _needed_keys(
+    data: bytes, kind: type[msgspec.Struct], source: Source, *, problem: str, outcome: str
+) -> Columns | None:
+    """Read rows that are all of one kind; None when one is not, or anything else surprises.
+
+    Accepts exactly the bytes that `whole_rows` accepts, but for numbers beyond the range of a
+    float in keys that are not read, and white space between values.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    names = _Codes()
+    parts: list[tuple[NDArray[Any], ...]] = []
+    try:
+        for block in _blocks(data):
+            rows: list[Any] = decoder.decode_lines(block)
+            if len(rows) != block.count(b"\n") + (block[-1:] != b"\n"):
+                return None
+            if not block.isascii():
+                block.decode()
+            parts.append(
+                (
+                    _array(rows, "step", np.int64),
+                    _array(rows, problem, np.int64, names.__getitem__),
+                    _array(rows, outcome, np.int8, _OUTCOME.__getitem__),
+                    np.array([row.reward for row in rows], dtype=np.float64),
+                    np.array([row.gram_entropy_delta for row in rows], dtype=np.float64),
+                )
+            )
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
+        return None
+    step_N, problem_N, outcome_N, reward_N, gram_N = map(np.concatenate, zip(*parts, strict=True))
+    return _columns(step_N, problem_N, list(names), outcome_N, reward_N, gram_N, source)
+
+
+def _array(
+    rows: Sequence[Any], key: str, dtype: Any, code: Callable[[Any], int] | None = None
+) -> NDArray[Any]:
+    values = map(attrgetter(key), rows)
+    coded = map(code, values) if code is not None else values
+    return np.fromiter(coded, dtype, len(rows))
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """Cut data into blocks of whole lines, without white space at the end."""
+    start, stop = 0, _stop(data)
+    while start < stop:
+        end = data.find(b"\n", start + _BLOCK, stop) + 1 or stop
+        yield data[start:end]
+        start = end
+
+
+def _stop(data: bytes) -> int:
+    """Return where the white space at the end begins."""
+    stop = len(data)
+    while stop and data[stop - 1] in b" \t\r\n":
+        stop -= 1
+    return stop
+
+
+def _columns(
+    step_N: NDArray[np.int64],
+    problem_N: NDArray[np.int64],
+    problems: Sequence[str],
+    outcome_N: NDArray[np.int8],
+    reward_N: NDArray[np.float64],
+    gram_N: NDArray[np.float64],
+    source: Source,
+) -> Columns:
+    grams = gram_N[~np.isnan(gram_N)]
+    return Columns(
+        step_N=step_N,
+        problem_N=problem_N,
+        problems=problems,
+        outcome_N=outcome_N,
+        reward_N=reward_N + 0.0,
+        gram_pairs=len(grams),
+        gram_total=math.fsum(grams.tolist()),
+        correct_from=source,
+    )
+
+
+def whole_rows(path: Path, data: bytes) -> Columns:
+    """Read every row whole: slower, takes mixed rows, and names the line that is wrong.
+
+    Raises:
+        DataError: as `read_columns`.
+    """
+    rows = parse_json_lines(path, data)
+    source: Source = _source(rows)
+    names = _Codes()
+    step_N = [_step(row, f"{path}:{line}") for line, row in enumerate(rows, start=1)]
+    problem_N = [names[_problem(row)] for row in rows]
+    outcome_N = [_outcome(row, source, f"{path}:{line}") for line, row in enumerate(rows, start=1)]
+    number = {
+        key: np.array(
+            [_number(row.get(key), key, f"{path}:{n}") for n, row in enumerate(rows, start=1)]
+        )
+        for key in ("reward", "gram_entropy_delta")
+    }
+    return _columns(
+        np.array(step_N, dtype=np.int64),
+        np.array(problem_N, dtype=np.int64),
+        list(names),
+        np.array(outcome_N, dtype=np.int8),
+        number["reward"],
+        number["gram_entropy_delta"],
+        source,
+    )
+
+
+def _source(rows: Sequence[Mapping[str, Any]]) -> Source:
+    if any("correct" in row for row in rows):
+        return "correct"
+    if any("correctness" in _metadata(row) for row in rows):
+        return "metadata.correctness"
+    return "reward"
+
+
+def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = row.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+def _problem(row: Mapping[str, Any]) -> str:
+    given = (row[key] for key in ("problem_id", "prompt", "group") if row.get(key) is not None)
+    return str(next(given, ""))
+
+
+def _step(row: Mapping[str, Any], where: str) -> int:
+    step = row.get("step", 0)
+    if isinstance(step, bool) or not isinstance(step, int) or abs(step) >= 2**63:
+        raise DataError(f"{where}: step is {step!r}; expected a whole number")
+    return step
+
+
+def _outcome(row: Mapping[str, Any], source: Source, where: str) -> int:
+    """Return the logged outcome; a logged null is ungradable, an absent key is unknown."""
+    if source == "reward":
+        reward = _number(row.get("reward"), "reward", where)
+        return UNKNOWN if math.isnan(reward) else int(reward >= RIGHT_REWARD)
+    holder, key = (row, "correct") if source == "correct" else (_metadata(row), "correctness")
+    if key not in holder:
+        return UNKNOWN
+    value = holder[key]
+    if value is not None and (not isinstance(value, bool | int | float) or value not in (0, 1)):
+        raise DataError(f"{where}: {source} is {value!r}; expected true, false or null")
+    return UNGRADABLE if value is None else int(value)
+
+
+def _number(value: Any, key: str, where: str) -> float:
+    if value is None:
+        return math.nan
+    if not isinstance(value, bool | int | float):
+        raise DataError(f"{where}: {key} is {value!r}; expected a number or null")
+    return float(value)
