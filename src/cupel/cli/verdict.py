@@ -20,6 +20,7 @@ def show_verdict(folder: Path) -> None:
     from cupel.report.evidence import read_evidence
 
     evidence = read_evidence(folder)
+    show_conditions(folder)
     if evidence is None or not evidence.contrasts:
         console.line("no verdict: nothing was compared")
     else:
@@ -30,6 +31,28 @@ def show_verdict(folder: Path) -> None:
     report = folder / "report.html"
     if report.is_file():
         console.line(f"report: {report}")
+
+
+SHOWN = ("condition", "runs done", "held-out before", "held-out after")
+"""Columns of the report's condition table that fit a screen."""
+
+
+def show_conditions(folder: Path) -> None:
+    """Print what was asked, and each condition's runs and held-out accuracy, before and after."""
+    from cupel.report.markdown import shown_rows
+    from cupel.report.tables import condition_table, endpoints_of
+    from cupel.report.view import load_view
+
+    view = load_view(folder)
+    table = condition_table(view, endpoints_of(view))
+    kept = [place for place, column in enumerate(table.columns) if column.name in SHOWN]
+    console.line()
+    if view.record.study.question:
+        console.line(view.record.study.question)
+    console.table(
+        [table.columns[place].name for place in kept],
+        [[row[place] for place in kept] for row in shown_rows(table)],
+    )
 
 
 def show_evidence(evidence: Evidence) -> None:
@@ -68,7 +91,7 @@ def contrast_table(
                 difference_text(one.delta, one.unit),
                 interval_text(one.low, one.high, one.unit),
                 p,
-                one.headline.lower(),
+                one.headline.lower() if one.primary else f"{one.headline.lower()} ({one.family})",
             ]
         )
     return ["contrast", "endpoint", "seeds", "effect", "95% interval", "p", "verdict"], rows
