@@ -47,23 +47,29 @@ def test_a_temperature_near_zero_is_greedy(tmp_path: Path) -> None:
     assert row["accuracy"] == row["greedy_accuracy"]
 
 
-@pytest.mark.parametrize("accuracy", [0.15, 0.2, 0.25])
-def test_a_start_inside_the_band_passes(accuracy: float) -> None:
-    check_start({"accuracy": accuracy, "problems": 8}, toy_config(evaluation=BAND))
+def start(correct: int) -> dict[str, int]:
+    """Return what `check_start` reads of an evaluation of 512 problems, two samples each."""
+    counts = {"correct_count": correct, "incorrect_count": 1000 - correct, "ungradable_count": 24}
+    return {**counts, "problems": 512}
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 0.1499, 0.2501, 1.0])
-def test_a_start_outside_the_band_is_a_gate_failure(accuracy: float) -> None:
+@pytest.mark.parametrize("correct", [120, 154, 205, 256, 290])
+def test_a_start_that_fits_the_band_passes(correct: int) -> None:
+    check_start(start(correct), toy_config(evaluation=BAND))
+
+
+@pytest.mark.parametrize("correct", [0, 100, 330, 1000])
+def test_a_start_outside_the_band_is_a_gate_failure(correct: int) -> None:
     with pytest.raises(
         GateFailure, match=r"outside evaluation.start_band \[0.15, 0.25\]"
     ) as caught:
-        check_start({"accuracy": accuracy, "problems": 8}, toy_config(evaluation=BAND))
+        check_start(start(correct), toy_config(evaluation=BAND))
     assert not isinstance(caught.value, AlgorithmicFailure)  # no outcome of the method
-    assert f"accuracy before training is {accuracy:.3f} on 8 held-out problems" in str(caught.value)
+    assert f"accuracy before training is {correct / 1024:.3f} on 512" in str(caught.value)
 
 
 def test_without_a_band_any_start_will_do() -> None:
-    check_start({"accuracy": 0.0, "problems": 8}, toy_config())
+    check_start(start(0), toy_config())
 
 
 BAND = {"start_band": [0.15, 0.25]}

@@ -89,13 +89,17 @@ def campaign_study(
     seeds: Sequence[int],
     shared: Mapping[str, Any],
     conditions: Sequence[str] = CAMPAIGN_CONDITIONS,
+    rates: Mapping[str, float] | None = None,
     decision: Mapping[str, Any] | None = None,
     endpoint: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build a study of several conditions, all at the shared settings.
+    """Build a study of several conditions at the shared settings, each at its own rate if given.
 
     The primary contrast is SEPA against HICRA where both are there, else the last condition
     against the first; neighbours in the list are the secondary contrasts.
+
+    Args:
+        rates: learning rate by condition label; None: the shared one for all.
 
     Raises:
         ConfigError: a condition label is unknown.
@@ -112,7 +116,9 @@ def campaign_study(
         "question": f"Does {candidate} do better than {baseline}?" if len(labels) > 1 else "",
         "seeds": list(seeds),
         "config": merge({"max_steps": CAMPAIGN_MAX_STEPS}, shared),
-        "conditions": [{"label": label, "config": condition_settings(label)} for label in labels],
+        "conditions": [
+            {"label": label, "config": _arm(label, (rates or {}).get(label))} for label in labels
+        ],
         "endpoint": merge(default_endpoint(), endpoint or {}),
         "decision": merge(contrast, decision or {}),
     }
@@ -144,18 +150,22 @@ def ab_study(
     labels = [baseline, candidate]
     if baseline == candidate:
         labels = [f"{baseline}~baseline", f"{candidate}~candidate"]
-    under = AB_DEFAULTS if shared.get("backend", "tiny") == "torch" else {}
     return {
         "name": name,
         "question": f"Does {candidate} do better than {baseline} at equal budget?",
         "seeds": list(seeds),
-        "config": merge(under, shared),
+        "config": merge(ab_defaults(shared), shared),
         "conditions": [
             {"label": label, "config": arm} for label, arm in zip(labels, arms, strict=True)
         ],
         "endpoint": merge(default_endpoint(), endpoint or {}),
         "decision": merge({"baseline": labels[0], "candidate": labels[1]}, decision or {}),
     }
+
+
+def ab_defaults(shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the defaults that an A/B study lays under these shared settings."""
+    return AB_DEFAULTS if shared.get("backend", "tiny") == "torch" else {}
 
 
 def default_endpoint() -> dict[str, Any]:

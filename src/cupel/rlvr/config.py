@@ -34,8 +34,8 @@ class EvaluationConfig(Config):
     greedy: bool = True
     """Also measure greedy decoding (`greedy_accuracy`)."""
     start_band: tuple[float, float] | None = None
-    """Closed band in which the accuracy before training must lie; outside, the run is refused.
-    It catches a wrong checkpoint before any compute is spent."""
+    """Closed band in which the accuracy before training must lie, up to sampling error; outside,
+    the run is refused. It catches a wrong checkpoint before any compute is spent."""
 
     @field_validator("start_band")
     @classmethod
@@ -177,7 +177,12 @@ BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
         "sepa_delay_steps": 5,
         "strategic_grams": "arithmetic",
         "problems": {"source": "arithmetic"},
-        "evaluation": {"start_band": [0.15, 0.25]},
+        "evaluation": {
+            "every": 30,
+            "problems": 512,
+            "samples": 2,
+            "start_band": [0.15, 0.25],
+        },
     },
     "toy": {
         "max_steps": 20,

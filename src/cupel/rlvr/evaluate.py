@@ -7,6 +7,7 @@ every evaluation of a run, so that a difference between two evaluations is the p
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from cupel.errors import GateFailure
 from cupel.lab.metrics import Scalar
@@ -15,6 +16,10 @@ from cupel.policy.protocol import Policy
 from cupel.rlvr.batch import EVALUATION_ROUND, sample_batch
 from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.problems import ProblemSet
+from cupel.stats.intervals import clopper_pearson
+
+START_ALPHA = 0.001
+"""Chance of refusing a start that lies at the very edge of its band."""
 
 
 def evaluate(
@@ -64,19 +69,29 @@ def evaluate(
     }
 
 
-def check_start(row: dict[str, Scalar], config: TrainConfig) -> None:
-    """Refuse a run whose accuracy before training lies outside `evaluation.start_band`.
+def check_start(row: Mapping[str, Scalar], config: TrainConfig) -> None:
+    """Refuse a run whose accuracy before training does not fit `evaluation.start_band`.
+
+    The evaluation is a sample: what is compared with the band is its exact 99.9 % interval, so
+    that one run in thousands, and not one in twenty, is refused by chance.
 
     Raises:
         GateFailure: the wrong checkpoint, the wrong problems or the wrong template.
     """
     band = config.evaluation.start_band
-    accuracy = row["accuracy"]
-    if band is None or not isinstance(accuracy, float):
+    if band is None:
         return
+    correct, total = int(row["correct_count"] or 0), _total(row)
+    interval = clopper_pearson(correct, total, alpha=START_ALPHA)
     low, high = band
-    if not low <= accuracy <= high:
+    if interval.high < low or interval.low > high:
         raise GateFailure(
-            f"accuracy before training is {accuracy:.3f} on {row['problems']} held-out problems, "
-            f"outside evaluation.start_band [{low:g}, {high:g}]: is this the right checkpoint?"
+            f"accuracy before training is {correct / total:.3f} on {row['problems']} held-out "
+            f"problems (99.9 % interval {interval.low:.3f} to {interval.high:.3f}), outside "
+            f"evaluation.start_band [{low:g}, {high:g}]: is this the right checkpoint?"
         )
+
+
+def _total(row: Mapping[str, Scalar]) -> int:
+    names = ("correct_count", "incorrect_count", "ungradable_count")
+    return sum(int(row[name] or 0) for name in names)
