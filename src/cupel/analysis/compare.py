@@ -115,8 +115,9 @@ def _rewards(run: RunRecord, evidence: Evidence) -> tuple[int, float]:
     """Return number and sum of a run's rewards: of completions, else of steps."""
     completions = evidence.logged(run).completions
     if completions is not None:
-        known = completions.reward_N[~np.isnan(completions.reward_N)].tolist()
-        return len(known), math.fsum(known)
+        kept = ~np.isnan(completions.reward_C)
+        counts = completions.count_C[kept]
+        return int(counts.sum()), math.fsum((completions.reward_C[kept] * counts).tolist())
     try:
         values = [value for value in read_series(run, "mean_reward").values if value is not None]
     except MetricMissing:

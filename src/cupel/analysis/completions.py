@@ -7,7 +7,7 @@ Refuses to turn a value that was not logged into a zero: it stays missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -72,6 +72,11 @@ class Completions:
     def ungradable(self) -> int:
         """Number of completions whose answer could not be graded."""
         return int(self.count_C[self.outcome_C == UNGRADABLE].sum())
+
+    @property
+    def unrewarded(self) -> int:
+        """Number of completions without a logged reward."""
+        return int(self.count_C[np.isnan(self.reward_C)].sum())
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -201,23 +206,17 @@ def tally(run: RunRecord, completions: Completions | None) -> Tally | None:
         DataError: a stream is damaged.
     """
     counted = _of_steps(run)
-    if completions is None:
-        return counted
+    logged = completions.total if completions is not None else 0
+    if completions is None or (counted is not None and counted.total > logged):
+        known = run.has(GENERATIONS)
+        return replace(counted, logged=logged) if counted is not None and known else counted
     correct, total = completions.counts
-    if counted is not None and counted.total > completions.total:
-        return Tally(
-            correct=counted.correct,
-            total=counted.total,
-            ungradable=counted.ungradable,
-            source=counted.source,
-            logged=completions.total,
-        )
     return Tally(
         correct=correct,
         total=total,
         ungradable=completions.ungradable,
         source=GENERATIONS,
-        logged=completions.total,
+        logged=logged,
     )
 
 

@@ -189,6 +189,21 @@ def data_notes(evidence: Evidence) -> list[str]:
         found.append(
             f"{ungradable} ungradable completion(s), without a readable answer: not solved."
         )
+    subsets = [(run, t) for run, t in tallies if t is not None and t.is_subset]
+    if subsets:
+        parts = [f"{evidence.settings.shown(run)} {t.logged} of {t.total}" for run, t in subsets]
+        found.append(
+            f"{len(subsets)} run(s) wrote down fewer completions than their steps counted, and not "
+            "at random: rates are those of the steps, tests on single completions see a biased "
+            f"rest ({'; '.join(parts)})."
+        )
+    unrewarded = sum(
+        columns.unrewarded
+        for run in evidence.runs
+        if (columns := evidence.logged(run).completions) is not None
+    )
+    if unrewarded:
+        found.append(f"{unrewarded} completion(s) hold no reward and were left out of its means.")
     by_reward = [
         run
         for run in evidence.runs

@@ -13,15 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cupel.analysis.completions import Completions, Tally
 from cupel.analysis.decision import RETRAIN_WORDS, TEXTPOLICY_WORDS, Verdict
-from cupel.stats.effects import cohens_d, cohens_d_of_counts, design_effect, icc_oneway
-from cupel.stats.intervals import percentile_bootstrap_difference
-from cupel.stats.permutation import pooled_permutation, pooled_permutation_counts
+from cupel.stats.effects import cohens_d_of_counts, design_effect
+from cupel.stats.permutation import pooled_permutation_counts
 from cupel.stats.power import two_proportion_n, two_proportion_power
 from cupel.stats.proportions import fisher_exact
+from cupel.stats.tallied import (
+    Tallied,
+    law_of,
+    tallied,
+    tallied_bootstrap_difference,
+    tallied_cohens_d,
+    tallied_icc,
+    tallied_permutation,
+)
 
 VALIDITY = "valid only if completions are independent"
 _Z_BOTH = 1.959963984540054 + 0.8416212335729143
@@ -61,7 +68,7 @@ def correctness_block(
         return None
     rate_b, rate_c = b[0] / b[1], c[0] / c[1]
     delta = rate_c - rate_b
-    interval = percentile_bootstrap_difference(
+    interval = tallied_bootstrap_difference(
         _zeros_and_ones(b), _zeros_and_ones(c), rng=how.generator(0), resamples=how.resamples
     )
     fisher_p = fisher_exact(b, c).p
@@ -91,23 +98,24 @@ def reward_block(
 ) -> dict[str, Any] | None:
     """Return the documented tests on rewards; None when an arm logged none."""
     b, c = _pooled_rewards(baseline), _pooled_rewards(candidate)
-    if not len(b) or not len(c):
+    if b is None or c is None:
         return None
-    delta = float(c.mean() - b.mean())
-    interval = percentile_bootstrap_difference(b, c, rng=how.generator(1), resamples=how.resamples)
-    p = pooled_permutation(b, c, rng=how.generator(2), resamples=how.resamples)
-    d = cohens_d(b, c) if min(len(b), len(c)) > 1 else None
+    delta = c.mean - b.mean
+    interval = tallied_bootstrap_difference(b, c, rng=how.generator(1), resamples=how.resamples)
+    p = tallied_permutation(b, c, rng=how.generator(2), resamples=how.resamples)
+    d = tallied_cohens_d(b, c) if min(b.n, c.n) > 1 else None
     word = documented_word(p, delta, (interval.low, interval.high), how.alpha)
     return {
         "unit": "completion",
         "validity": VALIDITY,
-        "n": [len(b), len(c)],
-        "means": [float(b.mean()), float(c.mean())],
+        "n": [b.n, c.n],
+        "means": [b.mean, c.mean],
         "delta": delta,
         "permutation_p": p,
         "bootstrap_ci95": [interval.low, interval.high],
         "cohens_d": d,
         "n_per_arm_80": math.ceil(2 * (_Z_BOTH / d) ** 2) if d else None,
+        "resampling": law_of(b, c, how.resamples),
         **how.described(),
         **_words(word),
     }
@@ -128,18 +136,13 @@ def clustering(
     The design effect is the variance of the mean seed difference over what independent
     completions would give; it needs two pairs whose completions were logged.
     """
-    columns = [
-        (_values(b, rewards=rewards), _values(c, rewards=rewards))
-        for b, c in pairs
-        if b.completions is not None and c.completions is not None
-    ]
-    columns = [(b, c) for b, c in columns if len(b) and len(c)]
+    samples = [(_tallied(b, rewards=rewards), _tallied(c, rewards=rewards)) for b, c in pairs]
+    known = [(b, c) for b, c in samples if b is not None and c is not None]
     effect = None
-    if len(columns) > 1:
-        differences = [float(c.mean() - b.mean()) for b, c in columns]
-        pooled_b = np.concatenate([b for b, _ in columns])
-        pooled_c = np.concatenate([c for _, c in columns])
-        independent = float(pooled_b.var() / len(pooled_b) + pooled_c.var() / len(pooled_c))
+    if len(known) > 1:
+        pooled = [_together([pair[arm] for pair in known]) for arm in (0, 1)]
+        independent = sum(one.squares / one.n**2 for one in pooled)
+        differences = [c.mean - b.mean for b, c in known]
         effect = design_effect(differences, independent_variance=independent)
     return {
         "design_effect": effect,
@@ -152,28 +155,38 @@ def _icc(pairs: Sequence[tuple[Logged, Logged]], *, rewards: bool, by_prompt: bo
     """Return the mean of both arms' ICC: completions in prompts, or completions in runs."""
     found = []
     for arm in (0, 1):
-        values, groups, offset = [], [], 0
+        parts, offset = [], 0
         for pair in pairs:
             completions = pair[arm].completions
             if completions is None:
                 continue
-            column = completions.reward_N if rewards else completions.correct_N
+            column = completions.reward_C if rewards else completions.correct_C
             kept = ~np.isnan(column)
-            codes = completions.prompt_N[kept] if by_prompt else np.zeros(kept.sum(), np.int64)
-            values.append(column[kept])
-            groups.append(codes + offset)
-            offset += len(completions.prompts)
-        if values and sum(map(len, values)):
-            icc = icc_oneway(np.concatenate(values), np.concatenate(groups))
-            found.append(icc)
+            codes = completions.prompt_C[kept] if by_prompt else np.zeros(kept.sum(), np.int64)
+            parts.append((column[kept], completions.count_C[kept], codes + offset))
+            offset += len(completions.step_P) if by_prompt else 1
+        if sum(len(values) for values, _, _ in parts):
+            values, counts, groups = (np.concatenate(part) for part in zip(*parts, strict=True))
+            found.append(tallied_icc(values, counts, groups))
     known = [icc for icc in found if icc is not None]
     return sum(known) / len(known) if known else None
 
 
-def _values(logged: Logged, *, rewards: bool) -> NDArray[np.float64]:
-    assert logged.completions is not None
-    column = logged.completions.reward_N if rewards else logged.completions.correct_N
-    return column[~np.isnan(column)]
+def _tallied(logged: Logged, *, rewards: bool) -> Tallied | None:
+    """Return a run's outcomes or rewards; None when none was logged."""
+    completions = logged.completions
+    if completions is None:
+        return None
+    column = completions.reward_C if rewards else completions.correct_C
+    kept = ~np.isnan(column)
+    return tallied(column[kept], completions.count_C[kept]) if kept.any() else None
+
+
+def _together(samples: Sequence[Tallied]) -> Tallied:
+    return tallied(
+        np.concatenate([sample.values_K for sample in samples]),
+        np.concatenate([sample.counts_K for sample in samples]),
+    )
 
 
 def _pooled_counts(arm: Sequence[Logged]) -> tuple[int, int] | None:
@@ -182,13 +195,15 @@ def _pooled_counts(arm: Sequence[Logged]) -> tuple[int, int] | None:
     return (correct, total) if total else None
 
 
-def _pooled_rewards(arm: Sequence[Logged]) -> NDArray[np.float64]:
-    columns = [_values(logged, rewards=True) for logged in arm if logged.completions is not None]
-    return np.concatenate(columns) if columns else np.empty(0)
+def _pooled_rewards(arm: Sequence[Logged]) -> Tallied | None:
+    known = [one for logged in arm if (one := _tallied(logged, rewards=True)) is not None]
+    return _together(known) if known else None
 
 
-def _zeros_and_ones(count: tuple[int, int]) -> NDArray[np.float64]:
-    return np.repeat([1.0, 0.0], [count[0], count[1] - count[0]])
+def _zeros_and_ones(count: tuple[int, int]) -> Tallied:
+    outcomes = [(0.0, count[1] - count[0]), (1.0, count[0])]
+    values, counts = zip(*[pair for pair in outcomes if pair[1]], strict=True)
+    return tallied(values, np.array(counts))
 
 
 def _words(verdict: Verdict) -> dict[str, str]:
