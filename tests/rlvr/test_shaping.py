@@ -159,3 +159,27 @@ def test_the_update_raises_what_earned_credit() -> None:
     after = policy.score(completions).logprobs_NT.sum(axis=1)
     assert after[0] > before[0]
     assert after[1:].sum() < before[1:].sum()
+
+
+def test_uninformative_groups_dilute_the_loss_only_when_kept() -> None:
+    rewards = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    norms = {}
+    for policy_of_groups in ("drop", "keep"):
+        policy = ToyPolicy(seed=3)
+        completions = sampled(policy)
+        shaping = shaping_of(
+            completions, rewards, transform_mode="none", uninformative_groups=policy_of_groups
+        )
+        update = improve(policy, completions, shaping, gate=False)
+        assert update is not None
+        norms[policy_of_groups] = (update.grad_norm, update.trained_tokens)
+    (dropped, few), (kept, all_tokens) = norms["drop"], norms["keep"]
+    assert few < all_tokens == completions.lengths_N.sum()
+    assert kept == pytest.approx(dropped * few / all_tokens, rel=1e-9)
+
+
+def test_keeping_groups_makes_no_step_out_of_nothing() -> None:
+    policy = ToyPolicy(seed=3)
+    completions = sampled(policy)
+    shaping = shaping_of(completions, [[0.0] * 4, [0.0] * 4], uninformative_groups="keep")
+    assert improve(policy, completions, shaping, gate=False) is None

@@ -87,6 +87,9 @@ class TrainConfig(Config):
     """Nucleus of the sampler. Below 1 the sampler and the trained policy differ on purpose."""
     lr: float = Field(default=4e-5, gt=0)
     """Learning rate of AdamW, constant."""
+    uninformative_groups: Literal["drop", "keep"] = "drop"
+    """Groups whose rewards are all equal teach nothing. drop: they are scored and logged, and count
+    neither in the update nor in the loss's normaliser; keep: they count in the normaliser."""
     updates_per_batch: int = Field(default=1, ge=1)
     """Optimizer steps on each batch; more than 1 wants the ppo loss."""
     loss: LossConfig = Field(default_factory=LossConfig)

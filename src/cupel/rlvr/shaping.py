@@ -37,8 +37,13 @@ class Shaping:
 
     @property
     def trained_N(self) -> NDArray[np.bool_]:
-        """Rows that teach: those of groups whose advantages are not all zero."""
+        """Rows of the update: those of groups whose advantages are not all zero.
+
+        With `uninformative_groups = "keep"` all rows, unless none teaches.
+        """
         informative_P = (self.advantages_N.reshape(-1, self.config.group_size) != 0).any(axis=1)
+        if self.config.uninformative_groups == "keep" and informative_P.any():
+            informative_P = np.ones_like(informative_P)
         trained: NDArray[np.bool_] = np.repeat(informative_P, self.config.group_size)
         return trained
 
