@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupel.analysis.decision import Rule, decide, reach
+from cupel.analysis.decision import Adjusted, Rule, decide, reach
 from cupel.analysis.legacy import documented_word
 from cupel.analysis.sentence import p_text
 
@@ -45,8 +45,9 @@ def test_units_change_nothing(d: list[float], scale: float) -> None:
 
 def test_holm_takes_the_word_back() -> None:
     d = [0.1] * 8
-    assert decide(d, Rule(), rng=RNG, p_adjusted=0.04).verdict == "improvement"
-    held = decide(d, Rule(), rng=RNG, p_adjusted=0.05)
+    passed = Adjusted(p=0.04, level=0.05, method="holm")
+    assert decide(d, Rule(), rng=RNG, family=passed).verdict == "improvement"
+    held = decide(d, Rule(), rng=RNG, family=Adjusted(p=0.05, level=0.05, method="holm"))
     assert (held.verdict, held.reasons) == ("inconclusive", ("multiplicity",))
 
 

@@ -67,7 +67,13 @@ def test_secondary_contrasts_are_corrected_together(study_at) -> None:
         "mean_reward",
     ]
     best = metrics["correct_rate: c vs a"]
-    assert best["multiplicity"] == {"family": "secondary", "p_holm": 3 * best["p"]}
+    assert best["multiplicity"] == {
+        "family": "secondary",
+        "method": "holm",
+        "p_adjusted": 3 * best["p"],
+        "level": 0.05,
+        "p_holm": 3 * best["p"],
+    }
     assert best["verdict"] == "improvement"
     assert metrics["correct_rate"]["multiplicity"]["p_holm"] is None
     assert metrics["mean_reward"]["multiplicity"]["family"] == "exploratory"

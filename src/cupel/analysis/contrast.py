@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from cupel.analysis.conditions import conditions
 from cupel.analysis.decision import (
     RETRAIN_WORDS,
     TEXTPOLICY_WORDS,
+    Adjusted,
     Decision,
     Rule,
     Verdict,
     decide,
+    decide_stages,
     reach,
 )
 from cupel.analysis.endpoint import Outcome
+from cupel.analysis.looks import Look, LookRule
 from cupel.lab.study import Endpoint
 from cupel.stats.effects import correlation, d_z, hedges_correction, probability_of_improvement
 from cupel.stats.intervals import (
@@ -45,6 +49,8 @@ class Contrast:
     Attributes:
         pairs: (seed or None, baseline outcome, candidate outcome), all pairs of the design.
         runs: number of runs of each arm.
+        look_rule: the declared looks, None for a single look at everything.
+        look: the look this contrast was cut down to.
     """
 
     baseline: str
@@ -55,6 +61,8 @@ class Contrast:
     runs: tuple[int, int]
     worst: float
     seed: int
+    look_rule: LookRule | None = None
+    look: Look | None = None
 
     @property
     def complete(self) -> list[tuple[int | None, float, float]]:
@@ -70,10 +78,37 @@ class Contrast:
         """Candidate minus baseline of the complete pairs."""
         return [c - b for _, b, c in self.complete]
 
-    def decide(self, differences: Sequence[float], p_adjusted: float | None = None) -> Decision:
-        """Apply the declared rule to differences of this contrast."""
+    @property
+    def pairs_by_seed(self) -> list[tuple[int | None, float]]:
+        """(seed, candidate minus baseline) of the complete pairs."""
+        return [(seed, c - b) for seed, b, c in self.complete]
+
+    def decide(
+        self, pairs: Sequence[tuple[int | None, float]], family: Adjusted | None = None
+    ) -> Decision:
+        """Apply the declared rule to (seed, difference) pairs of this contrast."""
         rng = np.random.default_rng([self.seed, 1])
-        return decide(differences, self.rule, rng=rng, p_adjusted=p_adjusted)
+        if self.look is None:
+            return decide([d for _, d in pairs], self.rule, rng=rng, family=family)
+        if self.look.combines:
+            stages, planned = self.look.stages(pairs), self.look.planned_sizes
+            found = decide_stages(stages, planned, self.rule, rng=rng, family=family)
+        else:
+            found = decide([d for _, d in pairs], self.rule, rng=rng, family=family)
+        return self.look.adjust(found)
+
+    def at(self, look: Look) -> Contrast:
+        """Return the contrast as it stands at a look: its seeds only, at its level."""
+        place: dict[int | None, int] = {s: number for number, s in enumerate(look.seeds)}
+        kept = [pair for pair in self.pairs if pair[0] in place]
+        return replace(
+            self,
+            pairs=tuple(
+                sorted(kept, key=lambda pair: place[pair[0]] if pair[0] is not None else 0)
+            ),
+            rule=replace(self.rule, alpha=look.level),
+            look=look,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +122,32 @@ class Answer:
     sensitivity: Sequence[Mapping[str, Any]]
 
 
-def answer(contrast: Contrast, *, p_adjusted: float | None = None) -> Answer:
+def look_at(contrast: Contrast) -> Contrast:
+    """Cut a contrast down to the look that decides it: the first conclusive one, else the last.
+
+    Returned as it is where no looks were declared, or none was reached.
+    """
+    rule = contrast.look_rule
+    if rule is None:
+        return contrast
+    complete = {seed for seed, _, _ in contrast.complete if seed is not None}
+    seen = contrast
+    for look in rule.reached(complete, contrast.rule.alpha):
+        seen = contrast.at(look)
+        if answer(seen).verdict != "inconclusive":
+            break
+    return seen
+
+
+def answer(contrast: Contrast, *, family: Adjusted | None = None) -> Answer:
     """Decide a contrast: scope first, then the rule, then what failed runs could change."""
-    decision = contrast.decide(contrast.differences, p_adjusted)
-    sensitivity = _sensitivity(contrast, p_adjusted)
+    decision = contrast.decide(contrast.pairs_by_seed, family)
+    sensitivity = _sensitivity(contrast, family)
     verdict, reasons, scope = decision.verdict, decision.reasons, "method"
     if min(contrast.runs) < 2:
         verdict, reasons, scope = "inconclusive", ("single_run_per_arm",), "checkpoint"
+    elif contrast.look_rule is not None and contrast.look is None:
+        verdict, reasons = "inconclusive", ("look_not_reached",)
     elif any(row["verdict"] != verdict for row in sensitivity):
         verdict, reasons = "inconclusive", ("sensitive_to_failures", *reasons)
     return Answer(
@@ -101,21 +155,23 @@ def answer(contrast: Contrast, *, p_adjusted: float | None = None) -> Answer:
     )
 
 
-def _sensitivity(contrast: Contrast, p_adjusted: float | None) -> list[dict[str, Any]]:
+def _sensitivity(contrast: Contrast, family: Adjusted | None) -> list[dict[str, Any]]:
     """Return the verdict without failed runs, and with the worst value for each; none if none."""
     if not any(b.failed or c.failed for _, b, c in contrast.pairs):
         return []
-    intact, worst = [], []
-    for _, b, c in contrast.pairs:
+    intact: list[tuple[int | None, float]] = []
+    worst: list[tuple[int | None, float]] = []
+    for seed, b, c in contrast.pairs:
         if b.value is None or c.value is None:
             continue
         if not b.failed and not c.failed:
-            intact.append(c.value - b.value)
+            intact.append((seed, c.value - b.value))
         low = contrast.worst
-        worst.append((low if c.failed else c.value) - (low if b.failed else b.value))
+        worst.append((seed, (low if c.failed else c.value) - (low if b.failed else b.value)))
     rows = []
-    for name, differences in (("complete_pairs", intact), ("worst_case", worst)):
-        decision = contrast.decide(differences, p_adjusted)
+    for name, pairs in (("complete_pairs", intact), ("worst_case", worst)):
+        decision = contrast.decide(pairs, family)
+        differences = [d for _, d in pairs]
         rows.append(
             {
                 "analysis": name,
@@ -130,7 +186,7 @@ def _sensitivity(contrast: Contrast, p_adjusted: float | None) -> list[dict[str,
 
 
 def block(
-    contrast: Contrast, final: Answer, *, family: str, p_holm: float | None
+    contrast: Contrast, final: Answer, *, family: str, adjusted: Adjusted | None
 ) -> dict[str, Any]:
     """Return a contrast as plain JSON data: the numbers every report line needs."""
     decision, d = final.decision, contrast.differences
@@ -151,6 +207,7 @@ def block(
         "ci_method": interval.method if interval is not None else None,
         "ci_coverage": interval.coverage if interval is not None else None,
         "p": decision.p,
+        "unadjusted": decision.unadjusted,
         "p_method": decision.p_method,
         "n_permutations": decision.flips.patterns if decision.flips is not None else None,
         "p_floor": decision.p_floor,
@@ -159,6 +216,7 @@ def block(
         "verdict": final.verdict,
         "reasons": list(final.reasons),
         "assumptions": list(decision.assumptions),
+        "conditions": conditions(final.verdict, final.scope, decision, contrast.pairs),
         "recommendation": RETRAIN_WORDS[final.verdict],
         "recommendation_textpolicy": TEXTPOLICY_WORDS[final.verdict],
         **_companions(contrast, decision),
@@ -168,9 +226,29 @@ def block(
             "candidate": _collapse([c for _, _, c in contrast.pairs]),
         },
         "sensitivity": [dict(row) for row in final.sensitivity],
-        "multiplicity": {"family": family, "p_holm": p_holm},
-        "looks": {"k": 1, "of": 1, "alpha_spent": contrast.rule.alpha},
+        "multiplicity": _multiplicity(family, adjusted),
+        "looks": _looks(contrast),
     }
+
+
+def _multiplicity(family: str, adjusted: Adjusted | None) -> dict[str, Any]:
+    holm = adjusted.p if adjusted is not None and adjusted.method == "holm" else None
+    return {
+        "family": family,
+        "method": adjusted.method if adjusted is not None else None,
+        "p_adjusted": adjusted.p if adjusted is not None else None,
+        "level": adjusted.level if adjusted is not None else None,
+        "p_holm": holm,
+    }
+
+
+def _looks(contrast: Contrast) -> dict[str, Any]:
+    if contrast.look is not None:
+        return contrast.look.described()
+    if contrast.look_rule is not None:
+        sizes = list(contrast.look_rule.sizes)
+        return {"k": 0, "of": len(sizes), "sizes": sizes, "alpha_spent": 0.0, "last": False}
+    return {"k": 1, "of": 1, "alpha_spent": contrast.rule.alpha, "last": True}
 
 
 def ends(interval: Interval | None) -> list[float | None] | None:

@@ -16,6 +16,7 @@ from cupel.stats.equivalence import tost_paired
 from cupel.stats.intervals import Interval, PairedT, mean_of, paired_t
 from cupel.stats.permutation import SignFlip, sign_flip, sign_flip_floor
 from cupel.stats.power import mde_paired_t, sd_upper_limit, seeds_needed
+from cupel.stats.sequential import inverse_normal
 
 Verdict = Literal["improvement", "degradation", "equivalent", "inconclusive"]
 PrimaryTest = Literal["sign_flip", "paired_t"]
@@ -47,6 +48,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adjusted:
+    """A p-value corrected for its family, and the level it must stay under."""
+
+    p: float
+    level: float
+    method: Literal["holm", "max_t", "benjamini_hochberg"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The verdict on one set of differences.
 
@@ -54,6 +64,8 @@ class Decision:
         reasons: why it is inconclusive.
         assumptions: what the primary test assumes beyond symmetry.
         p, p_method, interval: of the primary test; None where it has none.
+        nominal: p as it is held against the level of this look.
+        unadjusted: p of one test of all pairs, as if there had been no earlier look.
         flips: the sign-flip test, None without a pair.
         student: the paired t-test, None below two pairs.
     """
@@ -62,6 +74,8 @@ class Decision:
     reasons: tuple[str, ...]
     assumptions: tuple[str, ...] = ()
     p: float | None
+    nominal: float | None
+    unadjusted: float | None
     p_method: str | None
     p_floor: float
     interval: Interval | None
@@ -89,13 +103,13 @@ def decide(
     rule: Rule,
     *,
     rng: np.random.Generator,
-    p_adjusted: float | None = None,
+    family: Adjusted | None = None,
 ) -> Decision:
     """Apply the declared rule to candidate-minus-baseline differences, one per seed.
 
     Args:
         rng: used beyond 20 pairs only, where sign patterns are drawn.
-        p_adjusted: the p-value after a family correction; decides in place of p.
+        family: the p-value after a family correction, which must pass too.
 
     Raises:
         DataError: a difference is not finite.
@@ -106,15 +120,17 @@ def decide(
     flips = sign_flip(differences_S, alpha=rule.alpha, rng=rng)
     student = paired_t(differences_S, alpha=rule.alpha) if n > 1 else None
     if rule.primary_test == "paired_t":
-        return _by_student(rule, differences_S, flips, student, p_adjusted)
+        return _by_student(rule, differences_S, flips, student, family)
     floor = sign_flip_floor(n)
     if floor >= rule.alpha:
         return _inconclusive("resolution_floor", floor=floor, flips=flips, student=student)
-    verdict, reasons = _word(flips.p, p_adjusted, differences_S, rule)
+    verdict, reasons = _word(flips.p, family, differences_S, rule)
     return Decision(
         verdict=verdict,
         reasons=reasons,
         p=flips.p,
+        nominal=flips.p,
+        unadjusted=flips.p,
         p_method=flips.method,
         p_floor=floor,
         interval=flips.interval,
@@ -123,23 +139,59 @@ def decide(
     )
 
 
+def decide_stages(
+    stages: Sequence[Sequence[float]],
+    planned_sizes: Sequence[int],
+    rule: Rule,
+    *,
+    rng: np.random.Generator,
+    family: Adjusted | None = None,
+) -> Decision:
+    """Apply the rule to disjoint stages, combined by inverse normals with the planned weights.
+
+    Raises:
+        DataError: a difference is not finite.
+        ConfigError: a stage holds more than 20 pairs.
+    """
+    pooled = [d for stage in stages for d in stage]
+    if not all(stages):
+        return _inconclusive("no_pairs", floor=1.0, flips=None, student=None)
+    combined = inverse_normal(stages, planned_sizes, level=rule.alpha)
+    flips = sign_flip(pooled, alpha=rule.alpha, rng=rng)
+    verdict, reasons = _word(combined.p, family, pooled, rule)
+    return Decision(
+        verdict=verdict,
+        reasons=reasons,
+        p=combined.p,
+        nominal=combined.p,
+        unadjusted=flips.p,
+        p_method="inverse_normal_sign_flip",
+        p_floor=0.0,
+        interval=combined.interval,
+        flips=flips,
+        student=paired_t(pooled, alpha=rule.alpha) if len(pooled) > 1 else None,
+    )
+
+
 def _by_student(
     rule: Rule,
     differences_S: Sequence[float],
     flips: SignFlip,
     student: PairedT | None,
-    p_adjusted: float | None,
+    family: Adjusted | None,
 ) -> Decision:
     if student is None or student.n < LEAST_FOR_PAIRED_T:
         return _inconclusive("too_few_pairs", floor=0.0, flips=flips, student=student)
     if student.p is None:
         return _inconclusive("no_variation", floor=0.0, flips=flips, student=student)
-    verdict, reasons = _word(student.p, p_adjusted, differences_S, rule)
+    verdict, reasons = _word(student.p, family, differences_S, rule)
     return Decision(
         verdict=verdict,
         reasons=reasons,
         assumptions=("normal_differences",),
         p=student.p,
+        nominal=student.p,
+        unadjusted=student.p,
         p_method="paired_t",
         p_floor=0.0,
         interval=student.interval,
@@ -149,13 +201,13 @@ def _by_student(
 
 
 def _word(
-    p: float, p_adjusted: float | None, differences_S: Sequence[float], rule: Rule
+    p: float, family: Adjusted | None, differences_S: Sequence[float], rule: Rule
 ) -> tuple[Verdict, tuple[str, ...]]:
     if p >= rule.alpha:
         if is_equivalent(differences_S, rule):
             return "equivalent", ()
         return "inconclusive", ("p_not_below_alpha",)
-    if p_adjusted is not None and p_adjusted >= rule.alpha:
+    if family is not None and family.p >= family.level:
         return "inconclusive", ("multiplicity",)
     mean = mean_of(np.asarray(differences_S, dtype=np.float64))
     better = mean > 0 if rule.higher_is_better else mean < 0
@@ -177,6 +229,8 @@ def _inconclusive(
         verdict="inconclusive",
         reasons=(reason,),
         p=flips.p if flips is not None else None,
+        nominal=flips.p if flips is not None else None,
+        unadjusted=flips.p if flips is not None else None,
         p_method=flips.method if flips is not None else None,
         p_floor=floor,
         interval=flips.interval if flips is not None else None,

@@ -15,6 +15,7 @@ from cupel.analysis import legacy
 from cupel.analysis.completions import read_completions, tally
 from cupel.analysis.decision import PrimaryTest, Rule
 from cupel.analysis.endpoint import Outcome, outcomes
+from cupel.analysis.looks import LookRule
 from cupel.analysis.pairing import read_arm, seed_of
 from cupel.lab.store import RunRecord
 from cupel.lab.study import Endpoint
@@ -50,6 +51,8 @@ class Settings:
 
     Attributes:
         root: folder names in the report are relative to it; None leaves them as given.
+        looks: how often the study is looked at; None for one look at every seed.
+        family: how the secondary contrasts are corrected.
         lock_sha256, mode: how the result stands to a plan lock.
     """
 
@@ -58,6 +61,8 @@ class Settings:
     primary_test: PrimaryTest = "sign_flip"
     effect: float | None = None
     margin: float | None = None
+    looks: LookRule | None = None
+    family: Literal["holm", "max_t"] = "holm"
     failure: Literal["carry_forward", "worst"] = "carry_forward"
     failure_value: float = 0.0
     resamples: int = 20_000

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from cupel.analysis.compare import comparison_report
 from cupel.analysis.evidence import Arms, Evidence, Settings
 from cupel.analysis.litmus import litmus_report
+from cupel.analysis.looks import LookRule
 from cupel.analysis.markdown import comparison_markdown, litmus_markdown, significance_markdown
 from cupel.analysis.significance import significance_report
 from cupel.config import canonical_json, to_dict
@@ -84,12 +85,27 @@ def _settings(record: StudyRecord) -> Settings:
         primary_test=decision.primary_test,
         effect=decision.effect,
         margin=decision.margin,
+        looks=_look_rule(record),
+        family=decision.family,
         failure=decision.failure,
         failure_value=decision.failure_value,
         resamples=decision.resamples,
         root=record.folder,
         lock_sha256=str(record.lock["sha256"]) if record.lock and "sha256" in record.lock else None,
         mode=reading_mode(record),
+    )
+
+
+def _look_rule(record: StudyRecord) -> LookRule | None:
+    study, decision = record.study, record.study.decision
+    if not decision.looks:
+        return None
+    return LookRule(
+        sizes=tuple(decision.looks),
+        spending=decision.spending,
+        combination=decision.combination,
+        order=(*study.seeds, *study.reserve_seeds),
+        planned=len(study.seeds),
     )
 
 
@@ -128,9 +144,25 @@ def reading_mode(record: StudyRecord) -> Literal["confirmatory", "exploratory"]:
         canonical_json(declared.get(key)) == canonical_json(study[key])
         for key in ("endpoint", "decision", "seeds")
     )
-    amended = any(item.get("outcomes_seen") for item in lock.get("amendments", ()))
+    amended = any(
+        item.get("outcomes_seen") and not _adds_declared_seeds(item, study)
+        for item in lock.get("amendments", ())
+    )
     in_time = _is_older(str(lock.get("locked_at")), record.manifest)
     return "confirmatory" if intact and same and not amended and in_time else "exploratory"
+
+
+def _adds_declared_seeds(amendment: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
+    """Say whether an amendment only took reserve seeds into use, in order, under declared looks."""
+    old = amendment.get("replaced_lock")
+    if not isinstance(old, Mapping) or not study["decision"]["looks"]:
+        return False
+    only_seeds = set(amendment.get("changed", ())) <= {"seeds", "reserve_seeds", "looks"}
+    before, after = list(old.get("seeds", ())), list(study["seeds"])
+    order = [*before, *old.get("reserve_seeds", ())]
+    unchanged = order == [*after, *study["reserve_seeds"]] and after[: len(before)] == before
+    same_rule = canonical_json(old.get("decision")) == canonical_json(study["decision"])
+    return only_seeds and unchanged and same_rule
 
 
 def _is_older(locked_at: str, manifest: Mapping[str, Any]) -> bool:

@@ -11,6 +11,16 @@ from typing import Any
 from cupel.analysis.sentence import amount, difference, p_text
 
 NONE = "–"
+_METHODS = {"holm": "Holm", "max_t": "max-T", "benjamini_hochberg": "BH"}
+_CONDITIONS = {
+    "symmetric_differences": "seed differences are symmetric about their centre under the null",
+    "normal_differences": "seed differences are normal",
+    "these_prompts": "the prompts are these ones",
+    "these_checkpoints": "the training runs are these two",
+    "paired_by_order": "runs belong together in the order given; their seeds are not known",
+    "failures_counted": "runs that failed by their own doing count with the declared value",
+    "unseen_collapse": "no run of this arm collapsed",
+}
 
 
 def significance_markdown(report: Mapping[str, Any]) -> str:
@@ -38,7 +48,8 @@ def _effects(blocks: Mapping[str, Any]) -> list[str]:
     rows = []
     for block in blocks.values():
         metric = block["metric"]
-        holm = block["multiplicity"]["p_holm"]
+        corrected = block["multiplicity"]["p_adjusted"]
+        method = _METHODS.get(block["multiplicity"]["method"], "")
         rows.append(
             [
                 metric,
@@ -47,11 +58,13 @@ def _effects(blocks: Mapping[str, Any]) -> list[str]:
                 f"{block['scope']}, {block['n_seeds']} seeds",
                 _difference(block["delta"], metric),
                 _ends(block["ci95"], metric),
-                p_text(block["p"]) + (f" (Holm {p_text(holm)})" if holm is not None else ""),
+                p_text(block["p"])
+                + (f" ({method} {p_text(corrected)})" if corrected is not None else ""),
                 block["verdict"],
             ]
         )
-    titles = ["endpoint", "contrast", "family", "scope", "effect", "95 % CI", "p", "verdict"]
+    level = f"{100 * next(iter(blocks.values()))['ci_level']:.4g} % CI"
+    titles = ["endpoint", "contrast", "family", "scope", "effect", level, "p", "verdict"]
     return _table(titles, rows)
 
 
@@ -93,6 +106,8 @@ def _assumptions(block: Mapping[str, Any], report: Mapping[str, Any]) -> list[st
     if block["pairing"]["rho"] is not None:
         lines.append(f"- Correlation of paired runs: {block['pairing']['rho']:.2f}.")
     lines += [f"- Reason: {reason}." for reason in block["reasons"]]
+    lines += [f"- Holds if: {_condition(one, block)}." for one in block["conditions"]]
+    lines += _looks(block) + _crossed(block) + _checkpoint(block)
     lines += [
         f"- Sensitivity, {row['analysis'].replace('_', ' ')}: "
         f"{_difference(row['delta'], block['metric'])} over {row['n_seeds']} seeds, "
@@ -107,6 +122,59 @@ def _assumptions(block: Mapping[str, Any], report: Mapping[str, Any]) -> list[st
                 f"(at most {100 * bound:.0f} % with 95 % confidence)."
             )
     lines += [f"- {note}" for note in report["notes"]]
+    return lines
+
+
+def _condition(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    text = _CONDITIONS[one["name"]]
+    if one["name"] == "unseen_collapse":
+        arm, rate = block[one["arm"]], 100 * one["rate"]
+        return f"{text.replace('this arm', arm)}; a rate up to {rate:.0f} % would not be noticed"
+    return text
+
+
+def _looks(block: Mapping[str, Any]) -> list[str]:
+    looks = block["looks"]
+    if looks["of"] == 1:
+        return []
+    if not looks["k"]:
+        return [
+            f"- Looks: none of {looks['of']} reached; the first is at {looks['sizes'][0]} seeds."
+        ]
+    how = looks["spending"].replace("obrien_fleming", "O'Brien-Fleming").replace("pocock", "Pocock")
+    return [
+        f"- Look {looks['k']} of {looks['of']} ({how}, {looks['combination'].replace('_', ' ')}): "
+        f"level {p_text(looks['alpha_spent'])}, p over looks {p_text(block['p'])}, "
+        f"unadjusted ~~{p_text(block['unadjusted'])}~~."
+    ]
+
+
+def _crossed(block: Mapping[str, Any]) -> list[str]:
+    t2 = block["t2"]
+    if not t2["available"]:
+        return [f"- For new prompts too: no interval ({t2['reason'].replace('_', ' ')})."]
+    return [
+        f"- For new prompts too (scope {t2['scope']}, {t2['n_seeds']} seeds x {t2['n_prompts']} "
+        f"prompts, two-way clustered, df {t2['df']:.1f}): "
+        f"{_difference(t2['delta'], block['metric'])}, {_ends(t2['ci95'], block['metric'])}."
+    ]
+
+
+def _checkpoint(block: Mapping[str, Any]) -> list[str]:
+    found = block.get("checkpoint")
+    if not found:
+        return []
+    lines = [
+        f"- These two checkpoints only, by prompt ({found['n_prompts']} prompts, clustered): "
+        f"{_difference(found['delta'], block['metric'])}, "
+        f"{_ends(found['ci95'], block['metric'])}."
+    ]
+    if found["mcnemar"] is not None:
+        lines.append(
+            f"- McNemar on {found['mcnemar']['discordant']} discordant prompts: "
+            f"exact p = {p_text(found['mcnemar']['p'])}, "
+            f"mid-p = {p_text(found['mcnemar']['mid_p'])}."
+        )
     return lines
 
 

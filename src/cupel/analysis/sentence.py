@@ -11,10 +11,23 @@ from typing import Any
 _BECAUSE = {
     "single_run_per_arm": "with one run per arm this compares two checkpoints, not two methods",
     "sensitive_to_failures": "the answer changes with how the failed runs are counted",
-    "multiplicity": "it does not survive Holm's correction for the family of contrasts",
     "no_variation": "the seed differences do not vary at all",
     "too_few_pairs": "the declared paired t-test needs at least 4 seed pairs",
     "no_pairs": "no seed has a finished run in both arms",
+    "look_not_reached": "the seeds of the first declared look are not all finished in both arms",
+}
+_CORRECTIONS = {
+    "holm": "Holm's correction for the family of contrasts",
+    "max_t": "the max-T correction for the family of contrasts",
+    "benjamini_hochberg": "the bound on false discoveries among exploratory metrics",
+}
+
+
+_TESTS = {
+    "paired_t": "paired t",
+    "exact_sign_flip": "exact sign-flip",
+    "monte_carlo_sign_flip": "sign-flip",
+    "inverse_normal_sign_flip": "combined sign-flip",
 }
 
 
@@ -66,7 +79,7 @@ def _evidence(block: Mapping[str, Any]) -> str:
     metric, parts = block["metric"], []
     low, high = block["ci95"] or (None, None)
     if low is not None and high is not None:
-        level = f"{100 * block['ci_level']:g} % CI"
+        level = f"{100 * block['ci_level']:.4g} % CI"
         parts.append(f"{level} {difference(low, metric)} to {difference(high, metric)}")
     elif block["t"] is not None and block["t"]["ci95"] is not None:
         low, high = block["t"]["ci95"]
@@ -75,11 +88,14 @@ def _evidence(block: Mapping[str, Any]) -> str:
             "which assumes normal seed differences"
         )
     if block["p"] is not None:
-        name = "paired t" if block["p_method"] == "paired_t" else "exact sign-flip"
-        if block["p_method"] == "monte_carlo_sign_flip":
-            name = "sign-flip"
         p = p_text(block["p"])
+        name = _TESTS[block["p_method"]]
         parts.append(f"{name} p {p}" if p.startswith("<") else f"{name} p = {p}")
+        if block["looks"]["of"] > 1 and block["looks"]["k"]:
+            looks = block["looks"]
+            parts[-1] += f" over looks (unadjusted {p_text(block['unadjusted'])})"
+            level = p_text(looks["alpha_spent"])
+            parts.append(f"look {looks['k']} of {looks['of']} at level {level}")
     if block["p_floor"]:
         parts.append(f"floor {p_text(block['p_floor'])}")
     return ", ".join(parts)
@@ -94,12 +110,20 @@ def _verdict(block: Mapping[str, Any]) -> str:
         margin = difference(block["margin"], block["metric"], sign=False)
         return f"Equivalent: the difference lies within the declared margin of {margin}."
     reasons = block["reasons"]
+    if "more_looks_planned" in reasons and not {*reasons} & _BECAUSE.keys():
+        looks = block["looks"]
+        return (
+            f"Not established at look {looks['k']} of {looks['of']}; "
+            f"the next look is at {looks['sizes'][looks['k']]} seeds."
+        )
     if "resolution_floor" in reasons:
         return (
             f"Not established: {block['n_seeds']} seeds can never give p below "
             f"{p_text(block['p_floor'])}; at least {_least(block)} are needed."
         )
     because = next((_BECAUSE[reason] for reason in reasons if reason in _BECAUSE), None)
+    if because is None and "multiplicity" in reasons:
+        because = f"it does not survive {_CORRECTIONS[block['multiplicity']['method']]}"
     opening = f"Not established: {because}." if because else "Not established."
     return f"{opening}{_outlook(block)}"
 

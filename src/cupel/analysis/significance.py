@@ -14,8 +14,9 @@ from typing import Any, Literal
 from cupel import __version__
 from cupel.analysis import legacy
 from cupel.analysis.checkpoint import checkpoint_block
-from cupel.analysis.contrast import Contrast, answer, block
-from cupel.analysis.decision import PrimaryTest
+from cupel.analysis.contrast import Contrast, answer, block, look_at
+from cupel.analysis.crossed import crossed_block
+from cupel.analysis.decision import Adjusted, PrimaryTest
 from cupel.analysis.endpoint import MetricMissing
 from cupel.analysis.evidence import (
     Arms,
@@ -28,11 +29,12 @@ from cupel.analysis.evidence import (
     read_arms,
     run_row,
 )
+from cupel.analysis.family import correct_exploratory, correct_family
+from cupel.analysis.looks import Look
 from cupel.analysis.pairing import pair_runs
 from cupel.analysis.sentence import disagreement, sentence
 from cupel.errors import ConfigError
 from cupel.lab.study import Endpoint
-from cupel.stats.multiplicity import holm
 from cupel.stats.permutation import EXACT_LIMIT
 
 SCHEMA = "cupel.significance/1"
@@ -49,6 +51,7 @@ def evaluate_significance(
     endpoint: Endpoint | None = None,
     primary_test: PrimaryTest = "sign_flip",
     effect: float | None = None,
+    margin: float | None = None,
     failure: Literal["carry_forward", "worst"] = "carry_forward",
     failure_value: float = 0.0,
     vocabulary: Vocabulary = "retrain",
@@ -62,6 +65,7 @@ def evaluate_significance(
         num_resamples, seed: of the documented pooled tests and the bootstrap companion; the
             verdict draws no random number up to 20 seeds.
         endpoint: what a run is judged by; default: mean correct_rate over the last 20 % of steps.
+        margin: equivalence margin in units of the endpoint; without it nothing is equivalent.
 
     Returns:
         The report as strict JSON data; `significance_markdown` renders it.
@@ -76,12 +80,15 @@ def evaluate_significance(
         raise ConfigError(
             f"evaluate_significance: primary_test = '{primary_test}'; allowed: sign_flip, paired_t"
         )
+    if margin is not None and not margin > 0:
+        raise ConfigError(f"evaluate_significance: margin = {margin} must be positive")
     arms = read_arms(baseline_run_dirs, candidate_run_dirs)
     settings = Settings(
         endpoint=endpoint or Endpoint(),
         alpha=alpha,
         primary_test=primary_test,
         effect=effect,
+        margin=margin,
         failure=failure,
         failure_value=failure_value,
         resamples=num_resamples,
@@ -100,9 +107,11 @@ def significance_report(arms: Sequence[Arms], evidence: Evidence) -> dict[str, A
     settings = evidence.settings
     notes: list[str] = []
     primary, *others = arms
-    blocks = {settings.endpoint.metric: _block(primary, settings.endpoint, evidence, notes)}
-    blocks |= _secondary(others, evidence, notes)
-    blocks |= _exploratory(primary, evidence, notes)
+    deciding = look_at(_contrast(primary, settings.endpoint, evidence, notes))
+    look = deciding.look
+    blocks = {settings.endpoint.metric: _block(primary, deciding, evidence)}
+    blocks |= _secondary(others, look, evidence, notes)
+    blocks |= _exploratory(primary, look, evidence, notes)
     head = blocks[settings.endpoint.metric]
     words = {"retrain": "recommendation", "textpolicy": "recommendation_textpolicy"}
     return {
@@ -133,36 +142,45 @@ def significance_report(arms: Sequence[Arms], evidence: Evidence) -> dict[str, A
 
 
 def _secondary(
-    arms: Sequence[Arms], evidence: Evidence, notes: list[str]
+    arms: Sequence[Arms], look: Look | None, evidence: Evidence, notes: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Decide the secondary family: Holm over the p-values of all its contrasts."""
+    """Decide the secondary family at the primary's look, corrected over all its contrasts."""
     if not arms:
         return {}
     endpoint = evidence.settings.endpoint
-    contrasts = [_contrast(one, endpoint, evidence, notes) for one in arms]
-    raw = [contrast.decide(contrast.differences).p for contrast in contrasts]
-    adjusted = holm([1.0 if p is None else p for p in raw]).tolist()
+    contrasts = [_seen(_contrast(one, endpoint, evidence, notes), look) for one in arms]
+    adjusted = correct_family(contrasts, look, evidence.settings, notes)
     return {
         f"{endpoint.metric}: {one.candidate} vs {one.baseline}": _block(
-            one, endpoint, evidence, notes, p_holm=p
+            one, contrast, evidence, adjusted=p
         )
-        for one, p in zip(arms, adjusted, strict=True)
+        for one, contrast, p in zip(arms, contrasts, adjusted, strict=True)
     }
 
 
-def _exploratory(primary: Arms, evidence: Evidence, notes: list[str]) -> dict[str, dict[str, Any]]:
+def _seen(contrast: Contrast, look: Look | None) -> Contrast:
+    return contrast if look is None else contrast.at(look)
+
+
+def _exploratory(
+    primary: Arms, look: Look | None, evidence: Evidence, notes: list[str]
+) -> dict[str, dict[str, Any]]:
     """Describe the other training outcomes of the primary contrast, where they were logged."""
-    blocks = {}
+    contrasts = {}
     for metric in EXPLORATORY:
         if metric == evidence.settings.endpoint.metric:
             continue
         endpoint = Endpoint(metric=metric, over=_training_window(evidence.settings.endpoint))
         try:
-            exploratory = replace(primary, family="exploratory")
-            blocks[metric] = _block(exploratory, endpoint, evidence, notes)
+            contrasts[metric] = _seen(_contrast(primary, endpoint, evidence, notes), look)
         except MetricMissing as error:
             notes.append(f"{metric} was not compared: {error}")
-    return blocks
+    described = replace(primary, family="exploratory")
+    corrected = correct_exploratory(list(contrasts.values()))
+    return {
+        metric: _block(described, contrast, evidence, adjusted=adjusted)
+        for (metric, contrast), adjusted in zip(contrasts.items(), corrected, strict=True)
+    }
 
 
 def _training_window(endpoint: Endpoint) -> str:
@@ -186,26 +204,40 @@ def _contrast(arms: Arms, endpoint: Endpoint, evidence: Evidence, notes: list[st
         runs=(len(arms.baseline_runs), len(arms.candidate_runs)),
         worst=settings.failure_value,
         seed=settings.seed,
+        look_rule=settings.looks,
     )
 
 
 def _block(
-    arms: Arms,
-    endpoint: Endpoint,
-    evidence: Evidence,
-    notes: list[str],
-    *,
-    p_holm: float | None = None,
+    arms: Arms, contrast: Contrast, evidence: Evidence, *, adjusted: Adjusted | None = None
 ) -> dict[str, Any]:
-    contrast = _contrast(arms, endpoint, evidence, notes)
-    final = answer(contrast, p_adjusted=p_holm)
-    result = block(contrast, final, family=arms.family, p_holm=p_holm)
+    final = answer(contrast, family=adjusted)
+    result = block(contrast, final, family=arms.family, adjusted=adjusted)
     result |= _pooled(arms, contrast, result["recommendation"], evidence)
+    result["t2"] = _crossed(contrast, final.scope, evidence)
     if final.scope == "checkpoint":
         result["checkpoint"] = _checkpoint(arms, evidence)
     result["sentence"] = sentence(result)
     result["disagreement"] = disagreement(result)
     return result
+
+
+def _crossed(contrast: Contrast, scope: str, evidence: Evidence) -> dict[str, Any]:
+    """Return the interval for new seeds and new prompts, or why there is none."""
+    metric = contrast.endpoint.metric
+    if scope == "checkpoint":
+        return {"available": False, "reason": "single_run_per_arm"}
+    if metric not in ("correct_rate", "mean_reward"):
+        return {"available": False, "reason": "no_prompt_level_data"}
+    if any(b.failed or c.failed for _, b, c in contrast.pairs):
+        return {"available": False, "reason": "failed_runs"}
+    pairs = [
+        (evidence.logged(b.run).completions, evidence.logged(c.run).completions)
+        for _, b, c in contrast.pairs
+        if b.value is not None and c.value is not None
+    ]
+    alpha, over = contrast.rule.alpha, contrast.endpoint.over
+    return crossed_block(pairs, metric=metric, over=over, alpha=alpha)
 
 
 def _pooled(

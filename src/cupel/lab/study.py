@@ -71,7 +71,19 @@ class Decision(Config):
     candidate: str | None = None
     """Label of the candidate condition; default: the last condition."""
     secondary: list[tuple[str, str]] = Field(default_factory=list)
-    """More (baseline, candidate) contrasts; tested together with Holm's correction."""
+    """More (baseline, candidate) contrasts; tested together, corrected as `family` says."""
+    family: Literal["holm", "max_t"] = "holm"
+    """Correction of the secondary contrasts: `holm` holds for any dependence; `max_t` flips all
+    contrasts of a seed together, uses their correlation, and assumes joint symmetry."""
+    looks: list[int] = Field(default_factory=list)
+    """Seeds at each look, ascending, e.g. `[8, 16]`; the order is that of `seeds`, then
+    `reserve_seeds`. Empty: one look, when all seeds are done."""
+    spending: Literal["pocock", "obrien_fleming"] = "pocock"
+    """What each look may spend: `pocock` the same everywhere (.0294 at two equal looks),
+    `obrien_fleming` little at first (.0052, then .0480)."""
+    combination: Literal["cumulative", "inverse_normal"] = "cumulative"
+    """`cumulative` tests all seeds so far; `inverse_normal` combines the stages with weights fixed
+    by `looks`, which stays valid when the last number of seeds was chosen after a look."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Two-sided size of the primary test."""
     primary_test: Literal["sign_flip", "paired_t"] = "sign_flip"
@@ -88,6 +100,21 @@ class Decision(Config):
     """The worst possible endpoint, for `failure = "worst"` and the sensitivity rows."""
     resamples: int = Field(default=20_000, ge=100)
     """Resamples of the permutation and bootstrap in the legacy block."""
+
+    @field_validator("looks")
+    @classmethod
+    def _looks_ascend(cls, looks: list[int]) -> list[int]:
+        if any(size < 2 for size in looks) or sorted(set(looks)) != looks:
+            raise ValueError("looks must be ascending numbers of seeds, each at least 2")
+        return looks
+
+    @model_validator(mode="after")
+    def _stages_have_looks(self) -> Decision:
+        if self.combination == "inverse_normal" and len(self.looks) < 2:
+            raise ValueError("inverse_normal combines stages; declare at least two looks")
+        if self.combination == "inverse_normal" and self.primary_test == "paired_t":
+            raise ValueError("inverse_normal combines sign flips; use primary_test = 'sign_flip'")
+        return self
 
 
 class Tuning(Config):
@@ -150,6 +177,12 @@ class StudyConfig(Config):
         repeated = _repeated([*self.seeds, *self.reserve_seeds])
         if repeated is not None:
             raise ValueError(f"seed {repeated} appears twice; every seed counts once")
+        available = len(self.seeds) + len(self.reserve_seeds)
+        if self.decision.looks and self.decision.looks[-1] > available:
+            raise ValueError(
+                f"decision.looks ends at {self.decision.looks[-1]} seeds, but seeds and "
+                f"reserve_seeds hold {available}"
+            )
         labels = self.labels
         if not labels:
             raise ValueError("no conditions; add at least one [[conditions]] with a label")
