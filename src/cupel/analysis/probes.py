@@ -7,7 +7,7 @@ Refuses to call a probe finished because it has written some rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +48,7 @@ def read_sweep(record: StudyRecord, *, rng: np.random.Generator) -> SweepReading
     """
     tuning = tuning_of(record.study, where=str(record.folder))
     probes, rows = [], []
-    for run in record.runs:
+    for run in sorted(record.runs, key=_grid_order(record.study, tuning)):
         probe, row = _probe(run, record, tuning)
         probes.append(probe)
         rows.append(row)
@@ -101,9 +101,24 @@ def algorithm_of(study: StudyConfig, label: str) -> str:
     return label.removesuffix(ending)
 
 
+def _grid_order(study: StudyConfig, tuning: Tuning) -> Callable[[RunRecord], Any]:
+    """Order runs by algorithm, then along the grid as declared, added values at its ends."""
+    algorithms = [algorithm_of(study, label) for label in study.labels]
+
+    def key(run: RunRecord) -> Any:
+        value = value_of(study, str(run.condition))
+        place = (1, tuning.values.index(value)) if value in tuning.values else (0, value)
+        if value > max(tuning.values):
+            place = (2, value)
+        first = algorithms.index(algorithm_of(study, str(run.condition)))
+        return first, place, study.seeds.index(run.seed if run.seed is not None else -1)
+
+    return key
+
+
 def _probe(run: RunRecord, record: StudyRecord, tuning: Tuning) -> tuple[Probe, dict[str, Any]]:
     label = str(run.condition)
-    rows = run.rows("metrics.jsonl") if run.has("metrics.jsonl") else []
+    rows = _rows(run)
     score = _score(run, record.study.endpoint) if run.status == "done" else None
     failure = str((run.failure or {}).get("kind", "unknown")) if run.status == "failed" else None
     probe = Probe(
@@ -116,22 +131,31 @@ def _probe(run: RunRecord, record: StudyRecord, tuning: Tuning) -> tuple[Probe, 
         final_correct_rate=_last(rows, "correct_rate"),
         final_running_correct_rate=_last(rows, "running_correct_rate"),
     )
-    losses = [row["loss"] for row in rows if row.get("loss") is not None]
+    losses = [row["loss"] for row in rows or () if row.get("loss") is not None]
     return probe, {
         "algorithm": probe.algorithm,
         tuning.setting: probe.value,
         "seed": probe.seed,
         "return_code": {"done": 0, "failed": 3}.get(run.status),
-        "training_steps": len(rows),
+        "training_steps": len(rows) if rows is not None else None,
         "final_correct_rate": probe.final_correct_rate,
         "final_running_correct_rate": probe.final_running_correct_rate,
         "mean_loss": math.fsum(losses) / len(losses) if losses else None,
-        "total_datums": sum(row.get("num_datums") or 0 for row in rows),
+        "total_datums": sum(row.get("num_datums") or 0 for row in rows)
+        if rows is not None
+        else None,
         "status": probe.status,
         "score": score,
         "failure": dict(run.failure) if run.failure is not None else None,
         "folder": str(run.folder.relative_to(record.folder)),
     }
+
+
+def _rows(run: RunRecord) -> list[dict[str, Any]] | None:
+    """Read what a probe wrote; None for one that another process may be starting just now."""
+    if run.status not in ("running", "done", "failed"):
+        return None
+    return run.rows("metrics.jsonl") if run.has("metrics.jsonl") else []
 
 
 def _status(run: RunRecord, score: float | None) -> Literal["ok", "failed", "incomplete"]:
@@ -147,7 +171,7 @@ def _score(run: RunRecord, endpoint: Endpoint) -> float | None:
         return None
 
 
-def _last(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+def _last(rows: Sequence[Mapping[str, Any]] | None, key: str) -> float | None:
     return rows[-1].get(key) if rows else None
 
 

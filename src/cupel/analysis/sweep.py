@@ -122,9 +122,10 @@ def extension(
 ) -> list[tuple[str, float]]:
     """Return the (algorithm, value) probes to add because a choice touches an end of its grid.
 
-    The grid goes on by the ratio of its last two values. Every algorithm gets the new value, so
-    that grids stay equal, except one whose own end diverged or has no score: beyond it there is
-    nothing to find, or nothing to build on. At most `extend` values are added at each end.
+    The grid goes on by the ratio of its last two values, to three digits. Every algorithm gets
+    the new value, so that grids stay equal, except one whose own end diverged or has no score:
+    beyond it there is nothing to find, or nothing to build on. At most `extend` values are added
+    at each end.
     """
     added: dict[tuple[str, float], None] = {}
     for side in ("below", "above"):
@@ -160,16 +161,21 @@ def _choose_one(probes: Sequence[Probe], *, select: Select, rng: np.random.Gener
                 "taken, and chance may have ranked it"
             )
     edges = _edges(summaries, near)
-    for side in edges:
-        warnings.append(
-            f"{name}: edge_of_grid: the choice lies at the {_END[side]} end of the grid; a better "
-            f"value may lie {side} it"
-        )
+    warnings += [_edge_warning(chosen, summaries, side) for side in edges]
     level = chosen.running if select == "seed" else chosen.mean
     return _choice(name, chosen.value, level, select, edges, summaries, warnings)
 
 
-_END: Mapping[Side, str] = {"below": "lower", "above": "upper"}
+def _edge_warning(chosen: ValueSummary, values: Sequence[ValueSummary], side: Side) -> str:
+    beyond = any(
+        one.value < chosen.value if side == "below" else one.value > chosen.value for one in values
+    )
+    what = "the values within one standard error of the best reach" if beyond else "the choice is"
+    end = "lower" if side == "below" else "upper"
+    return (
+        f"{chosen.algorithm}: edge_of_grid: {what} the {end} end of the grid; a better value may "
+        f"lie {side} it"
+    )
 
 
 def _choice(
@@ -317,4 +323,6 @@ def _next_value(
     if len(grid) < 2 or len(beyond) >= extend or not _is_open(choice, side):
         return None
     end, neighbour = (grid[0], grid[1]) if side == "below" else (grid[-1], grid[-2])
-    return float(f"{end * (end / neighbour):.12g}")
+    exact = end * (end / neighbour)
+    rounded = (float(f"{exact:.{digits}g}") for digits in (3, 6, 12))
+    return next((v for v in rounded if (v < end if side == "below" else v > end)), None)

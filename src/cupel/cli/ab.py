@@ -9,6 +9,7 @@ import click
 
 from cupel.cli.campaign import DEFAULT_SEEDS_TEXT
 from cupel.cli.execution import execution_options, plan_or_execute
+from cupel.cli.lr_from import arm_rates, lr_from_option
 from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
 from cupel.cli.source import (
     decision_options,
@@ -20,7 +21,7 @@ from cupel.cli.source import (
     timestamp,
     tracker_note,
 )
-from cupel.rlvr.campaign import AB_DEFAULTS, ab_study
+from cupel.rlvr.campaign import AB_DEFAULTS, ab_defaults, ab_study
 
 
 @click.command()
@@ -33,6 +34,7 @@ from cupel.rlvr.campaign import AB_DEFAULTS, ab_study
 @click.option("--candidate", default="full", show_default=True, help="Candidate arm.")
 @click.option("--baseline-lr", type=float, help="Learning rate of the baseline [default: --lr].")
 @click.option("--candidate-lr", type=float, help="Learning rate of the candidate [default: --lr].")
+@lr_from_option
 @click.option(
     "--seeds",
     default=DEFAULT_SEEDS_TEXT,
@@ -69,6 +71,7 @@ def command(
     candidate: str,
     baseline_lr: float | None,
     candidate_lr: float | None,
+    lr_from: tuple[Path, ...],
     seeds: str,
     campaign_root: Path | None,
     config_file: Path | None,
@@ -81,27 +84,40 @@ def command(
 
     The defaults of the settings are those of a real language model with backend torch; the tiny
     and toy models keep their own, as the help of each setting says. Tune each arm's learning rate
-    before comparing: a shared one favours one arm.
+    before comparing: a shared one favours one arm. cupel sweep does it, --lr-from uses it.
 
     \b
     Examples:
       cupel ab
       cupel ab --baseline maxrl+gtpo_hicra --candidate maxrl+gtpo_sepa --execute
       cupel ab --baseline-lr 5e-4 --candidate-lr 5e-5 --campaign-root results/ab_v1
+      cupel ab --lr-from results/lr_sweep --execute
     """
     root = campaign_root or Path("results") / f"ab_{timestamp()}"
+    shared, all_seeds = shared_settings(ctx, config_file, overrides), seed_list(seeds)
+    rates = arm_rates(
+        lr_from,
+        [baseline, candidate],
+        shared=shared,
+        under=ab_defaults(shared),
+        seeds=all_seeds,
+        given={"--baseline-lr": baseline_lr, "--candidate-lr": candidate_lr},
+    )
     data = ab_study(
         name=root.name,
-        seeds=seed_list(seeds),
-        shared=shared_settings(ctx, config_file, overrides),
+        seeds=all_seeds,
+        shared=shared,
         baseline=baseline,
         candidate=candidate,
-        baseline_lr=baseline_lr,
-        candidate_lr=candidate_lr,
+        baseline_lr=rates.by_label.get(baseline, baseline_lr),
+        candidate_lr=rates.by_label.get(candidate, candidate_lr),
         decision=decision_settings(rest),
         endpoint=endpoint_settings(rest),
     )
     tracker_note(wandb_project)
     return plan_or_execute(
-        study_from(data, where="ab", out=root), rest, stop_on_failure=not continue_on_error
+        study_from(data, where="ab", out=root),
+        rest,
+        stop_on_failure=not continue_on_error,
+        record=rates.record,
     )

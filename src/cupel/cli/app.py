@@ -42,6 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "report": "Write the report of a study again.",
     },
     "Without a study file": {
+        "sweep": "Choose each algorithm's learning rate by short probes on seeds of their own.",
         "train": "Train one run, by flags or by a file.",
         "campaign": "Conditions x seeds; plans only, unless --execute.",
         "ab": "Two arms on the same seeds; plans only, unless --execute.",

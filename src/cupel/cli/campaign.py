@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cupel.cli.execution import execution_options, plan_or_execute
+from cupel.cli.lr_from import arm_rates, lr_from_option
 from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
 from cupel.cli.source import (
     comma_list,
@@ -30,6 +31,7 @@ DEFAULT_SEEDS_TEXT = "42,101,202,303,404,505,606,707"
 @click.option("--conditions", help="Conditions, a,b,c, in order [default: the five].")
 @click.option("--baseline", help="Baseline of the primary contrast [default: maxrl+gtpo_hicra].")
 @click.option("--candidate", help="Candidate of the primary contrast [default: maxrl+gtpo_sepa].")
+@lr_from_option
 @click.option(
     "--campaign-root",
     type=click.Path(path_type=Path),
@@ -55,6 +57,7 @@ def command(
     conditions: str | None,
     baseline: str | None,
     candidate: str | None,
+    lr_from: tuple[Path, ...],
     campaign_root: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -71,19 +74,24 @@ def command(
       cupel campaign
       cupel campaign --seeds 1,2,3,4,5,6 --max-steps 40 --execute
       cupel campaign --conditions grpo+none,maxrl+none --config shared.toml
+      cupel campaign --conditions grpo+none,maxrl+gtpo_sepa --lr-from results/lr_sweep
     """
     root = campaign_root or Path("logs") / f"campaign_{timestamp()}"
     labels = list(CAMPAIGN_CONDITIONS)
     if conditions is not None:
         labels = comma_list(conditions, flag="--conditions")
     contrast = {"baseline": baseline, "candidate": candidate}
+    shared, all_seeds = shared_settings(ctx, config_file, overrides), seed_list(seeds)
+    rates = arm_rates(lr_from, labels, shared=shared, seeds=all_seeds)
     data = campaign_study(
         name=root.name,
-        seeds=seed_list(seeds),
-        shared=shared_settings(ctx, config_file, overrides),
+        seeds=all_seeds,
+        shared=shared,
         conditions=labels,
+        rates=rates.by_label,
         decision={k: v for k, v in contrast.items() if v is not None} | decision_settings(rest),
         endpoint=endpoint_settings(rest),
     )
     tracker_note(wandb_project)
-    return plan_or_execute(study_from(data, where="campaign", out=root), rest)
+    source = study_from(data, where="campaign", out=root)
+    return plan_or_execute(source, rest, record=rates.record)

@@ -49,9 +49,13 @@ figures_option = click.option(
 
 
 def run_options(command: CommandT) -> CommandT:
+    """Decorate a command that executes and judges a study."""
+    return executor_options(figures_option(command))
+
+
+def executor_options(command: CommandT) -> CommandT:
     """Decorate a command that executes a study."""
     for option in (
-        figures_option,
         click.option(
             "--retry-failed",
             is_flag=True,
@@ -81,11 +85,19 @@ def execution_options(command: CommandT) -> CommandT:
 
 
 def plan_or_execute(
-    source: StudySource, given: Mapping[str, Any], *, stop_on_failure: bool = False
+    source: StudySource,
+    given: Mapping[str, Any],
+    *,
+    stop_on_failure: bool = False,
+    record: Mapping[str, Any] | None = None,
 ) -> int:
-    """Plan a study; with --execute run and judge it. Returns the exit code."""
+    """Plan a study; with --execute run and judge it. Returns the exit code.
+
+    Args:
+        record: facts about the plan to keep in manifest.json, e.g. where its rates came from.
+    """
     plan = make_plan(source)
-    save_plan(source, plan)
+    save_plan(source, plan, record=record)
     as_json = bool(given.get("as_json"))
     if not given.get("execute"):
         if as_json:
@@ -107,9 +119,18 @@ def plan_or_execute(
 
 
 def execute_and_judge(folder: Path, options: ExecutionOptions, *, as_json: bool = False) -> int:
-    """Execute what is missing, judge, write figures and report, print. Returns the exit code."""
+    """Execute what is missing, judge, write figures and report, print. Returns the exit code.
+
+    A sweep is not judged: it is continued, and its choices are printed.
+    """
+    from cupel.lab.store import read_study
+
+    if read_study(folder).study.tuning is not None:
+        from cupel.cli.sweep import tune
+
+        return tune(folder, options, as_json=as_json)
     outcome = execute(folder, options)
-    _show_failures(outcome)
+    show_failures(outcome)
     judge_and_report(folder, complete=outcome.is_complete, figures=options.figures)
     if as_json:
         console.print_json(verdict_facts(folder))
@@ -118,8 +139,13 @@ def execute_and_judge(folder: Path, options: ExecutionOptions, *, as_json: bool 
     return EXIT_RUNS_FAILED if outcome.failed else 0
 
 
-def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
+def execute(
+    folder: Path, options: ExecutionOptions, *, ended: Callable[[], object] | None = None
+) -> StudyOutcome:
     """Execute what is missing of a planned study, with progress on the screen.
+
+    Args:
+        ended: called after every run that came to an end, one way or the other.
 
     Raises:
         Interrupted: Ctrl-C; says how far it came and how to continue.
@@ -136,6 +162,8 @@ def execute(folder: Path, options: ExecutionOptions) -> StudyOutcome:
     def hear(event: Progress) -> None:
         if not inline:
             board.hear(event)
+        if ended is not None and event.status in ("done", "failed"):
+            ended()
         retried = event.message.endswith("trying again")
         if options.stop_on_failure and event.status == "failed" and not retried:
             raise RunError(
@@ -189,7 +217,8 @@ def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = Tru
     write_report(folder)
 
 
-def _show_failures(outcome: StudyOutcome) -> None:
+def show_failures(outcome: StudyOutcome) -> None:
+    """Warn of every run that failed, and why."""
     for run in outcome.failed:
         failure = run.failure or {}
         kind, message = failure.get("kind", "unknown"), failure.get("message", "no reason given")

@@ -13,6 +13,7 @@ from cupel.cli.app import Stop, suggestion
 TEMPLATES = {
     "quickstart": "2 conditions x 8 seeds of a tiny model, minutes on a CPU",
     "ablation_5": "the five-condition ablation, 40 runs",
+    "sweep": "short probes that choose each algorithm's learning rate",
     "ab": "two arms, each at its own learning rate",
     "minimal": "the least a study needs",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +60,23 @@ def make_plan(source: StudySource) -> Plan:
     return plan_study(source.study, load_recipe(source.study.recipe))
 
 
-def save_plan(source: StudySource, plan: Plan, *, amend: str | None = None) -> None:
-    """Write the plan into its folder; a folder that holds the same plan is left as it is."""
+def save_plan(
+    source: StudySource,
+    plan: Plan,
+    *,
+    amend: str | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the plan into its folder; a folder that holds the same plan is left as it is.
+
+    Args:
+        record: facts about the plan to keep in manifest.json.
+    """
     from cupel.lab.study_dir import write_plan
 
-    write_plan(plan, source.folder, argv=command_line(), amend=amend)
+    folder = write_plan(plan, source.folder, argv=command_line(), amend=amend)
+    if record:
+        folder.save_manifest({**folder.manifest(), **record})
 
 
 def show_plan(plan: Plan, folder: Path) -> None:

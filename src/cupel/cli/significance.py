@@ -80,7 +80,7 @@ def command(
         refuse_with_study(ctx, study, RULE)
         found = judge(study).significance
         if found is None:
-            raise DataError(f"{study}: the study has one condition; a contrast needs two")
+            raise DataError(f"{study}: nothing to test; it has one condition, or is a sweep")
         report = dict(found)
     else:
         report = evaluate_significance(
