@@ -134,8 +134,8 @@ def read_arms(baseline: Sequence[Path | str], candidate: Sequence[Path | str]) -
     return Arms(
         baseline=labels[0],
         candidate=labels[1],
-        baseline_runs=tuple(baseline_runs),
-        candidate_runs=tuple(candidate_runs),
+        baseline_runs=tuple(by_seed(baseline_runs)),
+        candidate_runs=tuple(by_seed(candidate_runs)),
     )
 
 
