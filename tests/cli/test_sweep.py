@@ -315,3 +315,12 @@ def test_an_interrupted_sweep_keeps_its_results_and_goes_on(shell: Shell, tmp_pa
     assert again.returncode == 0, again.stderr
     assert json.loads(file.read_text())["complete"] is True
     assert set(statuses()) == {"ok"}
+
+
+def test_finished_probes_without_a_score_choose_nothing_and_exit_with_1(cupel: Invoke) -> None:
+    cupel("init", "--template", "sweep", "s.toml")
+    words = ("--set", "config.backend=toy", "--set", "config.max_steps=2", "--set", "seeds=[7]")
+    done = cupel("run", "s.toml", *words, "--executor", "inline", "--set", "endpoint.metric=nope")
+    assert done.exit_code == 1, done.output
+    assert results("results/lr_sweep")["best_lr"] == {}
+    assert "no value of the grid could be scored" in done.stderr
