@@ -230,6 +230,7 @@ def test_another_sweep_in_the_same_folder_is_refused(cupel: Invoke) -> None:
         (("--base-url", "http://x"), "--base-url"),
         (("--lora-rank", 64), "--lora-rank"),
         (("--select", "best"), "best"),
+        (("--sepa-schedule", "cosine"), "cosine"),
         (("--algorithms", "grop"), "did you mean 'grpo'"),
     ],
 )
@@ -324,3 +325,21 @@ def test_finished_probes_without_a_score_choose_nothing_and_exit_with_1(cupel: I
     assert done.exit_code == 1, done.output
     assert results("results/lr_sweep")["best_lr"] == {}
     assert "no value of the grid could be scored" in done.stderr
+
+
+def test_a_probe_too_short_for_its_schedule_is_told(cupel: Invoke) -> None:
+    words = ("--sepa-steps", 100, "--sepa-delay-steps", 10, "--probe-steps", 20, "--plan")
+    done = cupel("sweep", *SMALL, *RATES, *words)
+    assert "warning: sepa_lambda reaches only 0.09 by step 19" in done.stderr
+
+
+def test_each_arm_may_come_from_a_sweep_of_its_own(cupel: Invoke) -> None:
+    fake(best_lr={"grpo": {"lr": 30.0}})
+    Path("sw").rename("first")
+    fake(best_lr={"full": {"lr": 10.0}}, probe_seeds=[9])
+    done = cupel("ab", *AB, "--lr-from", "first", "--lr-from", "sw")
+    assert done.exit_code == 0, done.output
+    assert "warning: the arms were tuned on different probe seeds" in done.stderr
+    study = load_toml(Path("c/study.toml"))
+    assert {c["label"]: c["config"]["lr"] for c in study["conditions"]} == {"grpo": 30, "full": 10}
+    says_one_line(cupel("ab", *AB, "--lr-from", "sw", "--lr-from", "sw"), "both tuned")

@@ -162,7 +162,8 @@ def execute(
     def hear(event: Progress) -> None:
         if not inline:
             board.hear(event)
-        if ended is not None and event.status in ("done", "failed"):
+        settled = event.row is None and event.status in ("done", "failed")
+        if ended is not None and settled:
             ended()
         retried = event.message.endswith("trying again")
         if options.stop_on_failure and event.status == "failed" and not retried:
