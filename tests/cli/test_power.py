@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,67 @@ def test_the_documented_table_is_reproduced(cupel: Invoke) -> None:
     assert [row["seed_compat"] for row in rows] == [3639, 2414, 1782, 1095]
     assert [row["normal"] for row in rows] == [3639, 2414, 1783, 1095]
     assert [row["times_pilot"] for row in rows] == [22.7, 15.1, 11.1, 6.8]
+
+
+def test_lists_and_the_exact_tests_stand_beside(cupel: Invoke) -> None:
+    words = ("--p0", 0.01875, "--lift", ".0100,.0126,.0150,.0200", "--smoke", 160)
+    rows = json.loads(cupel("power", "proportions", *words, "--json").stdout)["per_arm"]
+    assert [row["lift"] for row in rows] == [0.01, 0.0126, 0.015, 0.02]
+    assert [row["times_pilot"] for row in rows] == [22.7, 15.1, 11.1, 6.8]
+    assert [row["fisher"] for row in rows] == [3802, 2537, 1881, 1157]
+    assert all(row["mid_p"] < row["fisher"] < row["fleiss"] for row in rows)
+
+
+def test_formats_say_the_same_numbers(cupel: Invoke) -> None:
+    words = ("power", "proportions", "--p0", 0.01875, "--lift", ".01,.02")
+    rows = list(csv.DictReader(io.StringIO(cupel(*words, "--csv").stdout)))
+    assert [(row["seed_compat"], row["lift"]) for row in rows] == [
+        ("3639", "0.01"),
+        ("1095", "0.02"),
+    ]
+    latex, markdown = cupel(*words, "--latex").stdout, cupel(*words, "--markdown").stdout
+    for text in (latex, markdown, cupel(*words).stdout):
+        assert "3639" in text
+        assert "independent" in text
+    assert "\\toprule" in latex
+    assert "% source sha256: " in latex
+    assert "| seed compat |" in markdown
+    says_one_line(cupel(*words, "--csv", "--latex"), "--csv and --latex", "choose one")
+
+
+def test_a_campaign_is_simulated_the_same_way_twice(cupel: Invoke) -> None:
+    words = ("power", "campaign", "--p0", 0.3, "--lift", 0.04, "--run-sd", 0.02)
+    words += ("--seeds", "4,8", "--simulations", 300, "--json")
+    first = cupel(*words)
+    assert first.stdout == cupel(*words).stdout
+    few, many = json.loads(first.stdout)["designs"]
+    assert (few["seeds"], few["power"], few["size"]) == (4, 0.0, 0.0)
+    assert many["power"] > 0.7
+    assert many["size"] < 0.1 < 0.3 < many["pooled_size"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("proportions", "--p0", 0.3, "--lift", ".02,.05"),
+        ("seeds", "--effect", 0.03, "--run-sd", 0.02),
+        ("campaign", "--p0", 0.3, "--lift", 0.1, "--run-sd", 0.02, "--simulations", 100),
+    ],
+)
+def test_a_power_curve_is_drawn_and_always_the_same(cupel: Invoke, words: tuple[object]) -> None:
+    for name in ("a.svg", "b.svg", "c.png"):
+        result = cupel("power", *words, "--figure", name)
+        assert result.exit_code == 0, result.output
+        assert f"wrote {name}" in result.stderr
+    assert Path("a.svg").read_bytes() == Path("b.svg").read_bytes()
+    assert ">power</text>" in Path("a.svg").read_text()
+    assert Path("c.png").read_bytes().startswith(b"\x89PNG")
+    says_one_line(cupel("power", *words, "--figure", "x.gif"), "x.gif", ".png, .svg, .pdf")
+
+
+@pytest.mark.parametrize("lift", ["x", ".01,,.02", "nan"])
+def test_a_lift_that_is_no_number_is_refused(cupel: Invoke, lift: str) -> None:
+    says_one_line(cupel("power", "proportions", "--p0", 0.3, "--lift", lift), "--lift")
 
 
 def test_a_design_effect_multiplies(cupel: Invoke) -> None:

@@ -7,13 +7,19 @@ offered: it says nothing that the p-value did not say.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop
-from cupel.cli.source import json_option
+from cupel.cli.power_campaign import campaign
+from cupel.cli.power_output import deliver, number_list, output_options
+
+if TYPE_CHECKING:
+    from cupel.report.power_figure import PowerCurve
+
 
 alpha_option = click.option(
     "--alpha",
@@ -32,6 +38,14 @@ power_option = click.option(
 
 SEED_COUNTS = (3, 5, 6, 8, 12, 16, 24, 32)
 """Designs shown beside the one asked for."""
+METHODS: Mapping[str, str] = {
+    "seed_compat": "z = 1.96, rounded to nearest (published tables)",
+    "normal": "exact quantiles, rounded up",
+    "arcsine": "Cohen's h",
+    "fleiss": "continuity corrected",
+    "fisher": "exact power of Fisher's test",
+    "mid_p": "exact power of its mid-p form",
+}
 
 
 @click.group()
@@ -41,6 +55,7 @@ def command() -> None:
     \b
     Examples:
       cupel power seeds --effect 0.03 --run-sd 0.02
+      cupel power campaign --p0 0.3 --lift 0.04 --run-sd 0.02 --seeds 4,8,16
       cupel power proportions --p0 0.01875 --lift 0.0126
     """
 
@@ -50,10 +65,10 @@ def command() -> None:
 @click.option(
     "--lift",
     "lifts",
-    type=float,
     multiple=True,
     required=True,
-    help="Absolute lift to detect, e.g. 0.0126. Repeatable.",
+    metavar="X[,X...]",
+    help="Absolute lift to detect, e.g. 0.0126. Repeatable, or a list.",
 )
 @alpha_option
 @power_option
@@ -64,16 +79,22 @@ def command() -> None:
     show_default=True,
     help="Factor for completions that depend on each other (same prompt, same run).",
 )
-@click.option("--pilot", type=click.IntRange(min=1), help="Size of a pilot arm, to compare with.")
-@json_option
+@click.option(
+    "--smoke",
+    "--pilot",
+    "smoke",
+    type=click.IntRange(min=1),
+    help="Size of a smoke run's arm; also shows how many times that is.",
+)
+@output_options
 def proportions(
     p0: float,
-    lifts: tuple[float, ...],
+    lifts: tuple[str, ...],
     alpha: float,
     power: float,
     design_effect: float,
-    pilot: int | None,
-    as_json: bool,
+    smoke: int | None,
+    **output: Any,
 ) -> None:
     """Completions per arm that tell two rates apart, if all completions were independent.
 
@@ -82,37 +103,61 @@ def proportions(
 
     \b
     Examples:
-      cupel power proportions --p0 0.01875 --lift 0.0126
-      cupel power proportions --p0 0.34 --lift 0.01 --lift 0.02 --design-effect 4
+      cupel power proportions --p0 0.01875 --lift .0100,.0126,.0150,.0200 --smoke 160
+      cupel power proportions --p0 0.34 --lift 0.01 --lift 0.02 --design-effect 4 --latex
     """
     from cupel.stats.power import two_proportion_n
 
-    methods: tuple[Any, ...] = ("seed_compat", "normal", "arcsine", "fleiss")
-    rows: list[dict[str, Any]] = []
-    for lift in lifts:
-        row: dict[str, Any] = {"p0": p0, "lift": lift, "p1": round(p0 + lift, 12)}
+    methods: tuple[Any, ...] = tuple(METHODS)
+    rows: list[dict[str, console.Cell]] = []
+    for lift in number_list(lifts, flag="--lift"):
+        row: dict[str, console.Cell] = {"p0": p0, "lift": lift, "p1": round(p0 + lift, 12)}
         for method in methods:
             n = two_proportion_n(p0, lift, alpha=alpha, power=power, method=method)
             row[method] = math.ceil(n * design_effect)
-        if pilot is not None:
-            row["times_pilot"] = round(row["seed_compat"] / pilot, 1)
+        if smoke is not None:
+            times = two_proportion_n(p0, lift, alpha=alpha, power=power) * design_effect / smoke
+            row["times_pilot"] = round(times, 1)
         rows.append(row)
-    if as_json:
-        console.print_json(
-            {"alpha": alpha, "power": power, "design_effect": design_effect, "per_arm": rows}
-        )
-        return
-    console.line(f"Completions per arm (two-sided alpha {alpha:g}, power {power:g})")
-    console.table(list(rows[0]), [list(row.values()) for row in rows])
-    console.line(
-        "seed_compat: z = 1.96, rounded to nearest (published tables); normal: exact quantiles, "
-        "rounded up; arcsine: Cohen's h; fleiss: continuity corrected, for Fisher's exact test."
-    )
+    notes = ["; ".join(f"{name}: {how}" for name, how in METHODS.items()) + "."]
     if design_effect == 1:
-        console.line(
+        notes.append(
             "These treat completions as independent. Completions of one run are not: see "
             "--design-effect, or plan in seeds with `cupel power seeds`."
         )
+    deliver(
+        rows,
+        facts={"alpha": alpha, "power": power, "design_effect": design_effect},
+        rows_name="per_arm",
+        title=f"Completions per arm (two-sided alpha {alpha:g}, power {power:g})",
+        notes=notes,
+        curves=lambda: _proportion_curves(rows, alpha, design_effect),
+        size_label="completions per arm",
+        **output,
+    )
+
+
+def _proportion_curves(
+    rows: Sequence[Mapping[str, Any]], alpha: float, design_effect: float
+) -> list[PowerCurve]:
+    from cupel.report.power_figure import PowerCurve
+    from cupel.stats.power import two_proportion_power
+
+    most = 1.5 * max(row["normal"] for row in rows)
+    sizes = sorted({max(2, round(most * part / 60)) for part in range(1, 61)})
+    return [
+        PowerCurve(
+            label=f"lift {row['lift']:g}",
+            sizes=tuple(sizes),
+            powers=tuple(
+                two_proportion_power(
+                    row["p0"], row["lift"], max(1, round(n / design_effect)), alpha=alpha
+                )
+                for n in sizes
+            ),
+        )
+        for row in rows
+    ]
 
 
 @command.command(short_help="Seeds that find an effect.")
@@ -138,7 +183,7 @@ def proportions(
 @click.option("--seeds", type=click.IntRange(min=2), help="Also show this number of seeds.")
 @alpha_option
 @power_option
-@json_option
+@output_options
 def seeds(
     effect: float,
     run_sd: float,
@@ -147,7 +192,7 @@ def seeds(
     seeds: int | None,
     alpha: float,
     power: float,
-    as_json: bool,
+    **output: Any,
 ) -> None:
     """Seed pairs that find an effect, and what each number of seeds could find.
 
@@ -155,30 +200,50 @@ def seeds(
     Examples:
       cupel power seeds --effect 0.03 --run-sd 0.02
       cupel power seeds --effect 0.01 --run-sd 0.015 --pilot-seeds 3 --seeds 16
+      cupel power seeds --effect 0.03 --run-sd 0.02 --figure power.pdf
     """
     from cupel.stats.power import sd_upper_limit, seeds_needed
 
-    if not math.isfinite(effect):
-        raise Stop(f"--effect {effect}: give a finite number")
+    if not math.isfinite(effect) or effect == 0:
+        raise Stop(f"--effect {effect}: give a finite number that is not 0")
     planned_sd = run_sd if pilot_seeds is None else sd_upper_limit(run_sd, pilot_seeds)
     difference_sd = planned_sd * math.sqrt(2 * (1 - rho))
     needed = seeds_needed(abs(effect) / difference_sd, alpha=alpha, power=power)
     counts = sorted({*SEED_COUNTS, *(n for n in (seeds, needed) if n is not None)})
     designs = [seed_design(n, effect, difference_sd, alpha=alpha, power=power) for n in counts]
-    if as_json:
-        facts = {"effect": effect, "difference_sd": difference_sd, "alpha": alpha, "power": power}
-        console.print_json({**facts, "seeds_needed": needed, "designs": designs})
-        return
     answer = "more than 10,000" if needed is None else str(needed)
-    console.line(
-        f"Seed pairs needed for an effect of {effect:g} (seed differences of sd "
-        f"{difference_sd:.3g}): {answer}"
+    deliver(
+        designs,
+        facts={
+            "effect": effect,
+            "difference_sd": difference_sd,
+            "alpha": alpha,
+            "power": power,
+            "seeds_needed": needed,
+        },
+        rows_name="designs",
+        title=f"Seed pairs needed for an effect of {effect:g} (seed differences of sd "
+        f"{difference_sd:.3g}): {answer}",
+        notes=["A dash: the exact test cannot reach alpha with so few seeds, whatever happens."],
+        curves=lambda: _seed_curves(effect, difference_sd, max(counts), alpha, power),
+        size_label="seed pairs",
+        **output,
     )
-    console.table(
-        ["seeds", "smallest p", "power at the effect", f"effect found with power {power:g}"],
-        [list(design.values()) for design in designs],
-    )
-    console.line("A dash: the exact test cannot reach alpha with so few seeds, whatever happens.")
+
+
+def _seed_curves(
+    effect: float, difference_sd: float, most: int, alpha: float, power: float
+) -> list[PowerCurve]:
+    from cupel.report.power_figure import PowerCurve
+
+    sizes = tuple(range(2, max(10, most) + 1))
+    curves = []
+    for share, words in ((1.0, "the effect"), (0.5, "half of it")):
+        given = share * effect
+        designs = [seed_design(n, given, difference_sd, alpha=alpha, power=power) for n in sizes]
+        powers = tuple(float(design["power_at_effect"] or 0.0) for design in designs)
+        curves.append(PowerCurve(label=f"{words}: {given:g}", sizes=sizes, powers=powers))
+    return curves
 
 
 def seed_design(
@@ -199,3 +264,6 @@ def seed_design(
         ),
         "smallest_effect_found": found,
     }
+
+
+command.add_command(campaign)

@@ -21,7 +21,7 @@ from cupel.report.evidence import Contrast, Evidence, read_evidence
 from cupel.report.view import StudyView, load_view, unit_of
 
 FORMATS = ("png", "svg", "pdf")
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,7 +34,7 @@ _STYLE = {
     "pdf.fonttype": 42,
     "figure.dpi": 100,
 }
-_METADATA: Mapping[str, Mapping[str, Any]] = {
+METADATA: Mapping[str, Mapping[str, Any]] = {
     "png": {"Software": "cupel"},
     "svg": {"Date": None, "Creator": "cupel"},
     "pdf": {"CreationDate": None, "ModDate": None, "Creator": "cupel", "Producer": "cupel"},
@@ -68,7 +68,7 @@ def write_figures(study_folder: Path) -> list[Path]:
         "entropy": lambda: _entropy(view),
     }
     written: list[Path] = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, paint in painters.items():
             figure = paint()
             if figure is not None:
@@ -81,7 +81,7 @@ def _save(figure: Any, stem: Path) -> list[Path]:
     for kind in FORMATS:
         sink = io.BytesIO()
         figure.savefig(
-            sink, format=kind, dpi=200, bbox_inches="tight", metadata=dict(_METADATA[kind])
+            sink, format=kind, dpi=200, bbox_inches="tight", metadata=dict(METADATA[kind])
         )
         path = stem.with_suffix(f".{kind}")
         write_atomically(path, sink.getvalue())
