@@ -15,7 +15,7 @@ import numpy as np
 from cupel.stats.equivalence import tost_paired
 from cupel.stats.intervals import Interval, PairedT, mean_of, paired_t
 from cupel.stats.permutation import SignFlip, sign_flip, sign_flip_floor
-from cupel.stats.power import mde_paired_t, sd_upper_limit, seeds_needed
+from cupel.stats.power import sd_upper_limit, seed_mde, seeds_for_power
 from cupel.stats.sequential import inverse_normal
 
 Verdict = Literal["improvement", "degradation", "equivalent", "inconclusive"]
@@ -244,11 +244,12 @@ def reach(student: PairedT | None, rule: Rule) -> Reach:
     if student is None or student.sd == 0.0:
         return Reach(mde80=None, sd_upper80=None, seeds_for_effect=None)
     upper = sd_upper_limit(student.sd, student.n)
+    found = seed_mde(student.n, alpha=rule.alpha, test=rule.primary_test)
     needed = None
     if rule.effect is not None:
-        needed = seeds_needed(rule.effect / upper, alpha=rule.alpha, test=rule.primary_test)
+        needed = seeds_for_power(rule.effect / upper, alpha=rule.alpha, test=rule.primary_test)
     return Reach(
-        mde80=mde_paired_t(student.n, alpha=rule.alpha) * student.sd,
+        mde80=found * student.sd if found is not None else None,
         sd_upper80=upper,
         seeds_for_effect=needed,
     )

@@ -23,7 +23,7 @@ from cupel.stats.permutation import sign_flip_one_sided
 from cupel.stats.samples import FloatArray, Values, fraction, matrix, vector
 
 Spending = Literal["pocock", "obrien_fleming"]
-_NODES = 200
+_MOST_NODES = 400
 _FAR = 10.0
 
 
@@ -64,17 +64,22 @@ def plan_looks(
     """
     _check_sizes(sizes)
     fraction(alpha, where="plan_looks", name="alpha")
-    shape = _shape(tuple(sizes), spending)
+    return _planned(tuple(sizes), spending, alpha)
+
+
+@lru_cache(maxsize=64)
+def _planned(sizes: tuple[int, ...], spending: Spending, alpha: float) -> Looks:
+    shape = _shape(sizes, spending)
     lowest = float(stats.norm.isf(alpha / 2)) * min(shape)
     constant = optimize.brentq(
-        lambda c: _ever_crossing(tuple(sizes), _scaled(shape, c)) - alpha,
+        lambda c: _ever_crossing(sizes, _scaled(shape, c)) - alpha,
         lowest * 0.999,
         lowest + 4.0,
         xtol=1e-12,
     )
     critical = _scaled(shape, float(constant))
     return Looks(
-        sizes=tuple(sizes),
+        sizes=sizes,
         critical=critical,
         alpha_at=tuple(float(2 * stats.norm.sf(c)) for c in critical),
         alpha=alpha,
@@ -121,7 +126,6 @@ def _ever_crossing(sizes: Sequence[int], critical: Sequence[float]) -> float:
     """
     if min(critical) <= 0:
         return 1.0
-    nodes, weights = _legendre()
     previous_M, mass_M = np.zeros(1), np.ones(1)
     crossed, before = 0.0, 0
     for size, c in zip(sizes, critical, strict=True):
@@ -130,6 +134,7 @@ def _ever_crossing(sizes: Sequence[int], critical: Sequence[float]) -> float:
         outside_M = stats.norm.sf((bound - previous_M) / step)
         outside_M = outside_M + stats.norm.sf((bound + previous_M) / step)
         crossed += float(mass_M @ outside_M)
+        nodes, weights = _legendre(min(_MOST_NODES, 32 + 6 * math.ceil(bound / step)))
         here_M = bound * nodes
         density_MM = stats.norm.pdf((here_M[:, None] - previous_M) / step) / step
         mass_M = (density_MM @ mass_M) * weights * bound
@@ -137,9 +142,9 @@ def _ever_crossing(sizes: Sequence[int], critical: Sequence[float]) -> float:
     return crossed
 
 
-@lru_cache(maxsize=1)
-def _legendre() -> tuple[FloatArray, FloatArray]:
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+@lru_cache(maxsize=64)
+def _legendre(number: int) -> tuple[FloatArray, FloatArray]:
+    nodes, weights = np.polynomial.legendre.leggauss(number)
     return nodes, weights
 
 
