@@ -286,7 +286,7 @@ def test_lr_from_wants_a_sweep(cupel: Invoke) -> None:
 
 
 def test_an_interrupted_sweep_keeps_its_results_and_goes_on(shell: Shell, tmp_path: Path) -> None:
-    words = [str(w) for w in (*SMALL, *RATES, "--probe-steps", 150)]
+    words = [str(w) for w in (*SMALL, *RATES, "--probe-steps", 60, "--algorithms", "grpo")]
     file = tmp_path / "sw/sweep_results.json"
 
     def statuses() -> list[str]:
