@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 from cupel.analysis import evaluate_significance, judge
 from cupel.analysis.completions import GENERATIONS, read_completions
 from cupel.analysis.count_cache import SETTLED_S
-from cupel.analysis.ingest import _READERS, _needed_keys, read_columns, whole_rows
+from cupel.analysis.ingest import Columns, needed_keys, read_file, whole_rows
 from cupel.config import canonical_json
 from cupel.errors import DataError
 from cupel.lab.store import read_run
@@ -46,6 +49,12 @@ odd_row = st.fixed_dictionaries(
         "metadata": st.none() | st.just({}) | st.fixed_dictionaries({"correctness": outcome}),
     },
 )
+
+
+def read_columns(path: Path, data: bytes) -> Columns | None:
+    """Read as `read_file` does, from bytes: quickly, else whole."""
+    quick = needed_keys(io.BytesIO(data), hashlib.sha256())
+    return quick if quick is not None else whole_rows(path, data)
 
 
 def lines_of(rows: list[dict[str, Any]], *, ascii_only: bool = True) -> bytes:
@@ -110,8 +119,7 @@ def test_ordinary_rows_take_the_quick_reader(layout: int) -> None:
     }
     if layout == 0:
         row |= {"problem_id": "p", "correct": None, "gram_entropy_delta": None}
-    kind, source, problem, key = _READERS[layout]
-    columns = _needed_keys(lines_of([row] * 3), kind, source, problem=problem, outcome=key)
+    columns = needed_keys(io.BytesIO(lines_of([row] * 3)), hashlib.sha256())
     assert columns is not None
     assert columns.outcome_N.tolist() == [2, 2, 2]
     assert np.isnan(columns.reward_N).sum() == 0
@@ -156,7 +164,7 @@ def test_a_file_of_several_blocks_is_one_file() -> None:
         for n in range(4500)
     ]
     data = lines_of(rows)
-    assert len(data) > 2 * (8 << 20)
+    assert len(data) > 50 * (256 << 10)
     found = read_columns(HERE, data)
     assert found is not None
     same(found, whole_rows(HERE, data))
@@ -164,6 +172,20 @@ def test_a_file_of_several_blocks_is_one_file() -> None:
         read_columns(
             HERE, data.replace(b'"step": 537', b'"step": NaN', 4).replace(b"NaN", b"537", 3)
         )
+
+
+def test_a_file_is_read_hashed_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    for tail in (b"", GOOD[:-9], b"\n\n"):
+        path.write_bytes(GOOD * 3 + tail)
+        columns, digest = read_file(path, still_written=True)
+        assert digest == hashlib.sha256(GOOD * 3 + tail).hexdigest()
+        assert columns is not None
+        assert len(columns.step_N) == 3
+    path.write_bytes(b"")
+    assert read_file(path, still_written=False) == (None, hashlib.sha256().hexdigest())
+    with pytest.raises(DataError, match="cannot be read"):
+        read_file(tmp_path, still_written=False)
 
 
 def test_the_order_of_rows_is_forgotten(tmp_path: Path, run_at) -> None:
@@ -214,8 +236,6 @@ def test_a_changed_file_is_never_served_from_what_was_kept(study_at: Callable[..
     state = path.stat()
     old = path.read_bytes()
     path.write_bytes(old.replace(b'"reward": 0.0', b'"reward": 9.0', 1))
-    import os
-
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert path.stat().st_size == state.st_size
     assert report_bytes(study) != before
@@ -263,8 +283,6 @@ def test_a_report_reads_every_stream_once(arm, opened: list[str]) -> None:
 
 
 def test_input_hashes_are_those_of_the_files(arm) -> None:
-    import hashlib
-
     low, high = arm("a", {1: 0.3, 2: 0.4}), arm("b", {1: 0.5, 2: 0.6})
     for name, digest in evaluate_significance(low, high)["provenance"]["inputs_sha256"].items():
         assert hashlib.sha256(Path(name).read_bytes()).hexdigest() == digest

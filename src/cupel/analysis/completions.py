@@ -21,7 +21,7 @@ from cupel.analysis.ingest import (
     UNKNOWN,
     Columns,
     Source,
-    read_columns,
+    read_file,
 )
 from cupel.lab.store import RunRecord
 
@@ -130,13 +130,14 @@ def _read(run: RunRecord) -> Completions | None:
         run.once(GENERATIONS, "sha256", lambda: digest)
         return Completions(**{**kept, "problem_P": tuple(kept["problem_P"])})
     state = count_cache.signature(path) if place is not None else None
-    columns = read_columns(path, run.lines(GENERATIONS))
+    columns, digest = read_file(path, still_written=run.status == "running")
+    run.once(GENERATIONS, "sha256", lambda: digest)
     if columns is None:
         return None
     completions = _counted(columns)
     if place is not None and state is not None:
         values = {key.name: getattr(completions, key.name) for key in fields(completions)}
-        count_cache.store(place, path, state, run.sha256(GENERATIONS), values)
+        count_cache.store(place, path, state, digest, values)
     return completions
 
 

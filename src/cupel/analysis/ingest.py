@@ -7,19 +7,20 @@ that is wrong. Refuses to guess an outcome: what was not logged is unknown.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cupel.errors import DataError
-from cupel.lab.files import parse_json_lines
+from cupel.lab.files import parse_json_lines, read_lines
 
 WRONG, RIGHT, UNGRADABLE, UNKNOWN = 0, 1, 2, 3
 """Outcomes: `UNGRADABLE` was looked at without an answer found, `UNKNOWN` was never logged."""
@@ -27,8 +28,17 @@ RIGHT_REWARD = 0.99
 """Reward from which a completion of an earlier system counts as right when nothing else says."""
 Source = Literal["correct", "metadata.correctness", "reward"]
 
-_BLOCK = 8 << 20
+_CHUNK = 256 << 10
+_GRAM = b'"gram_entropy_delta"'
 _OUTCOME = {False: WRONG, True: RIGHT, None: UNGRADABLE}
+
+
+class Digest(Protocol):
+    """What hashes bytes as they are read."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take more bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +91,6 @@ class _EarlierRow(msgspec.Struct, gc=False):
     correct: msgspec.UnsetType = msgspec.UNSET
 
 
-_READERS: Sequence[tuple[type[msgspec.Struct], Source, str, str]] = (
-    (_Row, "correct", "problem_id", "correct"),
-    (_EarlierRow, "metadata.correctness", "prompt", "metadata.correctness"),
-)
-
-
 class _Codes(dict[str, int]):
     """Numbers strings in the order in which they are first asked for."""
 
@@ -95,78 +99,108 @@ class _Codes(dict[str, int]):
         return code
 
 
-def read_columns(path: Path, data: bytes) -> Columns | None:
-    """Return the columns of a file's rows; None when it has none.
+def read_file(path: Path, *, still_written: bool) -> tuple[Columns | None, str]:
+    """Return the columns of a file's rows, None when it has none, and the file's SHA-256.
+
+    Args:
+        still_written: leave out a last line without its newline, because its writer is at work.
 
     Raises:
         DataError: names the file and the line of a row that is malformed or truncated, holds
-            NaN, or holds what is no outcome.
+            NaN, or holds what is no outcome; or the file cannot be read.
     """
-    if _stop(data) == 0:
-        return None
-    for kind, source, problem, outcome in _READERS:
-        columns = _needed_keys(data, kind, source, problem=problem, outcome=outcome)
-        if columns is not None:
-            return columns
-    return whole_rows(path, data)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as handle:
+            columns = needed_keys(handle, digest, still_written=still_written)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if columns is not None:
+        return columns, digest.hexdigest()
+    data = read_lines(path)
+    whole = data[: data.rfind(b"\n") + 1] if still_written else data
+    return whole_rows(path, whole), hashlib.sha256(data).hexdigest()
 
 
-def _needed_keys(
-    data: bytes, kind: type[msgspec.Struct], source: Source, *, problem: str, outcome: str
+def needed_keys(
+    handle: RawIOBase | BytesIO, digest: Digest, *, still_written: bool = False
 ) -> Columns | None:
     """Read rows that are all of one kind; None when one is not, or anything else surprises.
 
     Accepts exactly the bytes that `whole_rows` accepts, but for numbers beyond the range of a
-    float in keys that are not read, and white space between values.
+    float in keys that are not read.
     """
-    decoder = msgspec.json.Decoder(kind)
+    reader: tuple[msgspec.json.Decoder[Any], Source] | None = None
     names = _Codes()
     parts: list[tuple[NDArray[Any], ...]] = []
     try:
-        for block in _blocks(data):
-            rows: list[Any] = decoder.decode_lines(block)
-            if len(rows) != block.count(b"\n") + (block[-1:] != b"\n"):
+        for chunk in _chunks(handle, digest, still_written=still_written):
+            if reader is None:
+                reader = _reader(chunk)
+            rows = reader[0].decode_lines(chunk)
+            if len(rows) != chunk.count(b"\n") + (chunk[-1:] != b"\n"):
                 return None
-            if not block.isascii():
-                block.decode()
-            parts.append(
-                (
-                    _array(rows, "step", np.int64),
-                    _array(rows, problem, np.int64, names.__getitem__),
-                    _array(rows, outcome, np.int8, _OUTCOME.__getitem__),
-                    np.array([row.reward for row in rows], dtype=np.float64),
-                    np.array([row.gram_entropy_delta for row in rows], dtype=np.float64),
-                )
-            )
+            if not chunk.isascii():
+                chunk.decode()
+            parts.append(_arrays(rows, reader[1], names, grams=_GRAM in chunk))
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
         return None
+    if reader is None:
+        return None
     step_N, problem_N, outcome_N, reward_N, gram_N = map(np.concatenate, zip(*parts, strict=True))
-    return _columns(step_N, problem_N, list(names), outcome_N, reward_N, gram_N, source)
+    return _columns(step_N, problem_N, list(names), outcome_N, reward_N, gram_N, reader[1])
 
 
-def _array(
-    rows: Sequence[Any], key: str, dtype: Any, code: Callable[[Any], int] | None = None
-) -> NDArray[Any]:
-    values = map(attrgetter(key), rows)
-    coded = map(code, values) if code is not None else values
-    return np.fromiter(coded, dtype, len(rows))
+def _reader(chunk: bytes) -> tuple[msgspec.json.Decoder[Any], Source]:
+    """Return the decoder of the kind that the first row is of.
+
+    Raises:
+        MsgspecError: it is of none.
+    """
+    first = chunk[: chunk.find(b"\n")]
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Row)
+    try:
+        decoder.decode(first)
+    except msgspec.MsgspecError:
+        decoder = msgspec.json.Decoder(_EarlierRow)
+        decoder.decode(first)
+        return decoder, "metadata.correctness"
+    return decoder, "correct"
 
 
-def _blocks(data: bytes) -> Iterator[bytes]:
-    """Cut data into blocks of whole lines, without white space at the end."""
-    start, stop = 0, _stop(data)
-    while start < stop:
-        end = data.find(b"\n", start + _BLOCK, stop) + 1 or stop
-        yield data[start:end]
-        start = end
+def _arrays(
+    rows: Sequence[Any], source: Source, names: _Codes, *, grams: bool
+) -> tuple[NDArray[Any], ...]:
+    """Return step, problem, outcome, reward and gram difference of each row."""
+    if source == "correct":
+        problems = [names[row.problem_id] for row in rows]
+        outcomes = [_OUTCOME[row.correct] for row in rows]
+    else:
+        problems = [names[row.prompt] for row in rows]
+        outcomes = [_OUTCOME[row.metadata.correctness] for row in rows]
+    deltas = [row.gram_entropy_delta for row in rows] if grams else []
+    return (
+        np.array([row.step for row in rows], dtype=np.int64),
+        np.array(problems, dtype=np.int64),
+        np.array(outcomes, dtype=np.int8),
+        np.array([row.reward for row in rows], dtype=np.float64),
+        np.array(deltas, dtype=np.float64),
+    )
 
 
-def _stop(data: bytes) -> int:
-    """Return where the white space at the end begins."""
-    stop = len(data)
-    while stop and data[stop - 1] in b" \t\r\n":
-        stop -= 1
-    return stop
+def _chunks(handle: RawIOBase | BytesIO, digest: Digest, *, still_written: bool) -> Iterator[bytes]:
+    """Yield chunks of whole lines, small enough for the processor's cache, and hash every byte."""
+    rest = b""
+    while block := handle.read(_CHUNK):
+        digest.update(block)
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield rest + block[:cut]
+            rest = block[cut:]
+        else:
+            rest += block
+    if rest and not still_written:
+        yield rest
 
 
 def _columns(
@@ -191,13 +225,15 @@ def _columns(
     )
 
 
-def whole_rows(path: Path, data: bytes) -> Columns:
+def whole_rows(path: Path, data: bytes) -> Columns | None:
     """Read every row whole: slower, takes mixed rows, and names the line that is wrong.
 
     Raises:
-        DataError: as `read_columns`.
+        DataError: as `read_file`.
     """
     rows = parse_json_lines(path, data)
+    if not rows:
+        return None
     source: Source = _source(rows)
     names = _Codes()
     step_N = [_step(row, f"{path}:{line}") for line, row in enumerate(rows, start=1)]
