@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from cupel.analysis import compare_runs, comparison_markdown, judge
 from cupel.analysis.judge import reading_mode
+from cupel.config import canonical_json
 from cupel.errors import DataError
 from cupel.lab.store import read_study
 
@@ -149,6 +151,18 @@ def test_a_changed_or_amended_plan_is_exploratory(study_at) -> None:
     changed = {**intact["lock"], "seeds": [1, 2]}
     path.write_text(json.dumps(intact | {"lock": changed}))
     assert reading_mode(read_study(folder)) == "exploratory"
+
+
+def test_a_lock_older_than_a_setting_declares_its_default(study_at) -> None:
+    folder = study_at({"a": LOW, "b": HIGH})
+    path = folder / "plan.lock"
+    lock = json.loads(path.read_text())
+    older = {key: value for key, value in lock["lock"]["decision"].items() if key != "looks"}
+    for decision, mode in ((older, "confirmatory"), ({**older, "alpha": 0.01}, "exploratory")):
+        declared = {**lock["lock"], "decision": decision}
+        sha256 = hashlib.sha256(canonical_json(declared).encode()).hexdigest()
+        path.write_text(json.dumps({**lock, "lock": declared, "sha256": sha256}))
+        assert reading_mode(read_study(folder)) == mode
 
 
 def test_comparison_shows_every_failed_run(arm, run_at) -> None:

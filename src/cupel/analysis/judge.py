@@ -19,9 +19,11 @@ from cupel.analysis.litmus import litmus_report
 from cupel.analysis.looks import LookRule
 from cupel.analysis.markdown import comparison_markdown, litmus_markdown, significance_markdown
 from cupel.analysis.significance import significance_report
-from cupel.config import canonical_json, to_dict
+from cupel.config import canonical_json, to_dict, validate
+from cupel.errors import ConfigError
 from cupel.lab.files import write_atomically, write_json
 from cupel.lab.store import RunRecord, StudyRecord, read_study
+from cupel.lab.study import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ def reading_mode(record: StudyRecord) -> Literal["confirmatory", "exploratory"]:
     intact = hashlib.sha256(canonical_json(declared).encode()).hexdigest() == lock.get("sha256")
     study = to_dict(record.study)
     same = all(
-        canonical_json(declared.get(key)) == canonical_json(study[key])
+        canonical_json(_declared(declared, key)) == canonical_json(study[key])
         for key in ("endpoint", "decision", "seeds")
     )
     amended = any(
@@ -150,6 +152,17 @@ def reading_mode(record: StudyRecord) -> Literal["confirmatory", "exploratory"]:
     )
     in_time = _is_older(str(lock.get("locked_at")), record.manifest)
     return "confirmatory" if intact and same and not amended and in_time else "exploratory"
+
+
+def _declared(lock: Mapping[str, Any], key: str) -> Any:
+    """Return what a lock declares; a setting it does not know yet has its default."""
+    found = lock.get(key)
+    if key != "decision" or not isinstance(found, Mapping):
+        return found
+    try:
+        return to_dict(validate(Decision, found, where="plan.lock"))
+    except ConfigError:
+        return None
 
 
 def _adds_declared_seeds(amendment: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
@@ -161,7 +174,7 @@ def _adds_declared_seeds(amendment: Mapping[str, Any], study: Mapping[str, Any])
     before, after = list(old.get("seeds", ())), list(study["seeds"])
     order = [*before, *old.get("reserve_seeds", ())]
     unchanged = order == [*after, *study["reserve_seeds"]] and after[: len(before)] == before
-    same_rule = canonical_json(old.get("decision")) == canonical_json(study["decision"])
+    same_rule = canonical_json(_declared(old, "decision")) == canonical_json(study["decision"])
     return only_seeds and unchanged and same_rule
 
 
