@@ -135,11 +135,14 @@ def metrics_of(folder) -> dict:
 
 
 def test_max_t_is_lighter_than_holm_and_named(study_at) -> None:
-    blocks = metrics_of(three_arms(study_at, family="max_t"))
+    folder = three_arms(study_at, family="max_t")
+    blocks = metrics_of(folder)
     pair = [blocks[f"correct_rate: {name} vs a"] for name in "cd"]
     assert {one["multiplicity"]["method"] for one in pair} == {"max_t"}
     assert all(one["multiplicity"]["p_holm"] is None for one in pair)
     by_holm = holm([one["unadjusted"] for one in pair])
+    text = (folder / "analysis" / "significance.md").read_text()
+    assert "(max-T " in text
     for one, p in zip(pair, by_holm, strict=True):
         assert one["unadjusted"] - 1e-12 <= one["multiplicity"]["p_adjusted"] <= p + 1e-12
 
@@ -151,6 +154,7 @@ def test_a_family_at_a_look_is_corrected_for_the_looks_too(study_at) -> None:
     assert {one["looks"]["k"] for one in pair} == {primary["looks"]["k"]}
     bounds = plan_looks([6, 12])
     readable = [repeated_p(bounds, primary["looks"]["k"] - 1, o["unadjusted"]) for o in pair]
+    assert [one["p"] for one in pair] == pytest.approx(readable)
     adjusted = [one["multiplicity"]["p_adjusted"] for one in pair]
     assert adjusted == pytest.approx(holm(readable).tolist())
 

@@ -59,13 +59,19 @@ class LookRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One look that was reached."""
+    """One look that was reached.
+
+    Attributes:
+        stagewise: the contrast decides where the study ends, so that its p may be ordered by
+            stages; other contrasts seen at this look have the p that may be read at any look.
+    """
 
     rule: LookRule
     index: int
     bounds: Looks
     alpha: float
     seeds: tuple[int, ...]
+    stagewise: bool = True
 
     @property
     def level(self) -> float:
@@ -107,7 +113,7 @@ class Look:
             return decision
         reachable = decision.p_floor < self.level
         ends_here = self.is_last or (reachable and decision.p < self.level)
-        correct = stagewise_p if ends_here else repeated_p
+        correct = stagewise_p if ends_here and self.stagewise else repeated_p
         reasons = decision.reasons
         if decision.verdict == "inconclusive" and not self.is_last:
             reasons = (*reasons, "more_looks_planned")

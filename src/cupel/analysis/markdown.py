@@ -19,7 +19,6 @@ _CONDITIONS = {
     "these_checkpoints": "the training runs are these two",
     "paired_by_order": "runs belong together in the order given; their seeds are not known",
     "failures_counted": "runs that failed by their own doing count with the declared value",
-    "unseen_collapse": "no run of this arm collapsed",
 }
 
 
@@ -106,7 +105,11 @@ def _assumptions(block: Mapping[str, Any], report: Mapping[str, Any]) -> list[st
     if block["pairing"]["rho"] is not None:
         lines.append(f"- Correlation of paired runs: {block['pairing']['rho']:.2f}.")
     lines += [f"- Reason: {reason}." for reason in block["reasons"]]
-    lines += [f"- Holds if: {_condition(one, block)}." for one in block["conditions"]]
+    lines += [
+        f"- Holds if: {_CONDITIONS[one['name']]}."
+        for one in block["conditions"]
+        if one["name"] in _CONDITIONS
+    ]
     lines += _looks(block) + _crossed(block) + _checkpoint(block)
     lines += [
         f"- Sensitivity, {row['analysis'].replace('_', ' ')}: "
@@ -123,14 +126,6 @@ def _assumptions(block: Mapping[str, Any], report: Mapping[str, Any]) -> list[st
             )
     lines += [f"- {note}" for note in report["notes"]]
     return lines
-
-
-def _condition(one: Mapping[str, Any], block: Mapping[str, Any]) -> str:
-    text = _CONDITIONS[one["name"]]
-    if one["name"] == "unseen_collapse":
-        arm, rate = block[one["arm"]], 100 * one["rate"]
-        return f"{text.replace('this arm', arm)}; a rate up to {rate:.0f} % would not be noticed"
-    return text
 
 
 def _looks(block: Mapping[str, Any]) -> list[str]:
@@ -182,14 +177,14 @@ def _legacy(pooled: Mapping[str, Any], blocks: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, block in pooled.items():
         low, high = block["bootstrap_ci95"]
-        effect = blocks[name]["design_effect"]
+        effect, metric = blocks[name]["design_effect"], blocks[name]["metric"]
         rows.append(
             [
                 name,
-                difference(block["delta"], name),
+                difference(block["delta"], metric),
                 p_text(block["fisher_p"]) if "fisher_p" in block else NONE,
                 p_text(block["permutation_p"]),
-                f"{difference(low, name)} to {difference(high, name)}",
+                f"{difference(low, metric)} to {difference(high, metric)}",
                 f"{block['cohens_d']:.3f}" if block["cohens_d"] is not None else NONE,
                 _text(block["n_per_arm_80"]),
                 f"{effect:.1f}" if effect is not None else NONE,

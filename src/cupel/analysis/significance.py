@@ -159,7 +159,8 @@ def _secondary(
 
 
 def _seen(contrast: Contrast, look: Look | None) -> Contrast:
-    return contrast if look is None else contrast.at(look)
+    """Cut a contrast that does not decide where the study ends down to the look that did."""
+    return contrast if look is None else contrast.at(replace(look, stagewise=False))
 
 
 def _exploratory(
