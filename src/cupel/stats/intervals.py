@@ -167,7 +167,8 @@ def bootstrap_t(
 ) -> Interval | None:
     """Return the studentised bootstrap interval of the mean; None when nothing varies.
 
-    Refuses fewer than 5 values, where it misses the mean in a fifth of all samples.
+    Refuses fewer than 5 values, where it misses the mean in a fifth of all samples. Where 5 % of
+    the runs collapse it misses in 6 to 11 % of samples at a stated 5 %: a companion only.
 
     Raises:
         DataError: fewer than 5 differences, or a value is not finite.
