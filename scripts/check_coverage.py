@@ -16,6 +16,8 @@ PURE = (
     "src/cupel/rlvr/schedules.py",
     "src/cupel/rlvr/grading.py",
     "src/cupel/lab/plan.py",
+    "src/cupel/lab/design.py",
+    "src/cupel/lab/prospects.py",
     "src/cupel/lab/metrics.py",
     "src/cupel/config.py",
 )

@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "A study, from its file to its verdict": {
         "init": "Write a commented study file to start from.",
         "plan": "Say what a study would run, cost and be able to show; run nothing.",
+        "lock": "Declare what will be tested, and hear the chance of each answer.",
         "run": "Run what is missing of a study, then judge it and write the report.",
         "status": "Show what is done, running or failed.",
         "resume": "Continue a run or a study where it stopped.",

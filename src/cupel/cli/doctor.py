@@ -14,7 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import click
 
@@ -47,8 +47,16 @@ class Check:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also train the tiny model for two steps and check it.")
+@click.option(
+    "--calibrate",
+    type=click.Choice(["short", "full"]),
+    help="Instead, try every statistical procedure on simulated data: seconds, or many minutes.",
+)
+@click.option(
+    "--calibration-seed", type=int, help="Seed of that simulation [default: a fresh one]."
+)
 @json_option
-def command(deep: bool, as_json: bool) -> int:
+def command(deep: bool, calibrate: str | None, calibration_seed: int | None, as_json: bool) -> int:
     """Check this machine: Python, extras, torch, GPU, the tiny model, the cache.
 
     Exit code 1 when something that is needed failed. An extra that is absent is no failure.
@@ -57,7 +65,10 @@ def command(deep: bool, as_json: bool) -> int:
     Examples:
       cupel doctor
       cupel doctor --deep
+      cupel doctor --calibrate short
     """
+    if calibrate is not None:
+        return calibration(calibrate, calibration_seed, as_json=as_json)
     checks = [check_python(), *check_packages(), *check_torch(), *check_models()]
     if deep:
         checks.append(check_training())
@@ -66,6 +77,32 @@ def command(deep: bool, as_json: bool) -> int:
     else:
         console.table(["check", "status", "detail"], [(c.name, c.status, c.detail) for c in checks])
     return EXIT_NO if any(check.status == "failed" for check in checks) else 0
+
+
+def calibration(tier: str, seed: int | None, *, as_json: bool) -> int:
+    """Run the calibration and print every rate beside its band; 1 when one lies outside."""
+    from cupel.stats.calibration import Tier, calibrate
+
+    fresh = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+    report = calibrate(cast(Tier, tier), seed=fresh)
+    if as_json:
+        console.print_json({"tier": report.tier, "seed": report.seed, "rows": list(report.rows)})
+    else:
+        columns = ["procedure", "cell", "kind", "rate", "band", "in band"]
+        rows: list[list[console.Cell]] = [
+            [
+                *(row.procedure, row.cell, row.kind, f"{row.rate:.4f}"),
+                *(f"{row.low:.4f} to {row.high:.4f}", "yes" if row.ok else "NO"),
+            ]
+            for row in report.rows
+        ]
+        console.table(columns, rows)
+        console.line(
+            f"{len(report.rows)} rates of {report.rows[0].replications} or more simulations, "
+            f"{len(report.breaches)} outside their band; seed {report.seed}"
+        )
+        console.line("controls are faulty procedures and must fail: their bands say how badly")
+    return 0 if report.ok else EXIT_NO
 
 
 def check_python() -> Check:
