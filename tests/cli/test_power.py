@@ -105,7 +105,7 @@ def test_pairing_buys_power(cupel: Invoke, words: list[object]) -> None:
     shown = cupel("power", "seeds", "--effect", 0.03, "--run-sd", 0.02, *words)
     assert shown.exit_code == 0
     needed = int(shown.stdout.splitlines()[0].rsplit(" ", 1)[1])
-    assert needed == (6 if words else 10)
+    assert needed == (7 if words else 10)
 
 
 def test_an_impossible_rate_is_refused(cupel: Invoke) -> None:

@@ -87,14 +87,29 @@ def test_power_and_mde_in_the_units_of_the_endpoint() -> None:
     study = toy_study(seeds=EIGHT)
     unplanned = plan(study)
     assert (unplanned.power, unplanned.seeds_for_effect) == (None, None)
-    assert unplanned.mde == pytest.approx(1.156, abs=1e-3)
+    assert unplanned.mde == pytest.approx(1.19, abs=0.02)  # t alone would promise 1.156
     assert unplanned.mde_unit == "sd of the seed differences"
     made = plan(changed(study, decision=Decision(effect=0.02, effect_sd=0.02)))
-    assert made.mde == pytest.approx(1.156 * 0.02, abs=1e-4)
+    assert made.mde == pytest.approx(1.19 * 0.02, abs=4e-4)
     assert made.mde_unit == "correct_rate"
-    assert made.power == pytest.approx(0.68, abs=0.02)
+    assert made.power == pytest.approx(0.66, abs=0.02)
     assert made.seeds_for_effect == 10
     assert any("power to find 0.02 in correct_rate" in note for note in made.notes)
+
+
+def test_looks_are_locked_and_their_level_is_what_power_is_told_at() -> None:
+    study = toy_study(seeds=tuple(range(1, 17)))
+    decision = Decision(effect=0.02, effect_sd=0.02, looks=[8, 16])
+    made = plan(changed(study, decision=decision))
+    assert made.lock["looks"] == [8, 16]
+    assert any(
+        "looks at 8, 16 seeds (pocock); the last one tests at 0.02939" in n for n in made.notes
+    )
+    single = plan(changed(study, decision=Decision(effect=0.02, effect_sd=0.02)))
+    assert single.lock["looks"] == [16]
+    assert made.power is not None
+    assert single.power is not None
+    assert made.power < single.power
 
 
 def test_power_below_the_floor_is_none_at_all() -> None:

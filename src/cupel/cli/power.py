@@ -202,13 +202,13 @@ def seeds(
       cupel power seeds --effect 0.01 --run-sd 0.015 --pilot-seeds 3 --seeds 16
       cupel power seeds --effect 0.03 --run-sd 0.02 --figure power.pdf
     """
-    from cupel.stats.power import sd_upper_limit, seeds_needed
+    from cupel.stats.power import sd_upper_limit, seeds_for_power
 
     if not math.isfinite(effect) or effect == 0:
         raise Stop(f"--effect {effect}: give a finite number that is not 0")
     planned_sd = run_sd if pilot_seeds is None else sd_upper_limit(run_sd, pilot_seeds)
     difference_sd = planned_sd * math.sqrt(2 * (1 - rho))
-    needed = seeds_needed(abs(effect) / difference_sd, alpha=alpha, power=power)
+    needed = seeds_for_power(abs(effect) / difference_sd, alpha=alpha, power=power)
     counts = sorted({*SEED_COUNTS, *(n for n in (seeds, needed) if n is not None)})
     designs = [seed_design(n, effect, difference_sd, alpha=alpha, power=power) for n in counts]
     answer = "more than 10,000" if needed is None else str(needed)
@@ -251,18 +251,18 @@ def seed_design(
 ) -> dict[str, console.Cell]:
     """Return what n seed pairs can show: floor, power at the effect, smallest effect found."""
     from cupel.stats.permutation import sign_flip_floor
-    from cupel.stats.power import mde_paired_t, paired_t_power
+    from cupel.stats.power import seed_mde, seed_power
 
     floor = sign_flip_floor(min(n, 1000))
     reaches = floor < alpha
-    found = mde_paired_t(n, alpha=alpha, power=power) * difference_sd if reaches else None
+    found = seed_mde(n, alpha=alpha, power=power) if reaches else None
     return {
         "seeds": n,
         "smallest_p": floor,
         "power_at_effect": (
-            paired_t_power(abs(effect) / difference_sd, n, alpha=alpha) if reaches else 0.0
+            seed_power(abs(effect) / difference_sd, n, alpha=alpha) if reaches else 0.0
         ),
-        "smallest_effect_found": found,
+        "smallest_effect_found": None if found is None else found * difference_sd,
     }
 
 

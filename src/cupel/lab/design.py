@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from cupel.lab.study import StudyConfig
 from cupel.stats.multiplicity import holm_capacity
 from cupel.stats.permutation import attainable_size, sign_flip_floor, smallest_n
-from cupel.stats.power import mde_paired_t, paired_t_power, seeds_needed
+from cupel.stats.power import seed_mde, seed_power, seeds_for_power
+from cupel.stats.sequential import plan_looks
 
 PLANNED_POWER = 0.8
 FEWEST_FOR_T = 4
@@ -37,14 +38,19 @@ def judge_design(study: StudyConfig) -> Design:
         return Design(notes=("a sweep: its runs choose a setting, no contrast is tested on them",))
     if study.primary is None:
         return Design(notes=("one condition: nothing is compared, no verdict will be given",))
-    decision, seeds = study.decision, len(study.seeds)
+    decision, seeds, level = study.decision, seeds_of(study), level_of(study)
     exact = decision.primary_test == "sign_flip"
     floor = sign_flip_floor(seeds) if exact else 0.0
     size = attainable_size(seeds, decision.alpha) if exact else decision.alpha
     capacity = holm_capacity(seeds, decision.alpha) if exact else None
-    mde = mde_paired_t(seeds, alpha=decision.alpha) if seeds >= 2 else None
+    mde = seed_mde(seeds, alpha=level, test=decision.primary_test) if seeds >= 2 else None
     power, needed = _power(study, floor)
     notes = []
+    if len(decision.looks) > 1:
+        notes.append(
+            f"looks at {', '.join(map(str, decision.looks))} seeds ({decision.spending}); the last "
+            f"one tests at {level:.4g}"
+        )
     if exact:
         notes.append(
             f"{seeds} seeds: smallest reachable p = {floor:.4g}; "
@@ -66,31 +72,43 @@ def judge_design(study: StudyConfig) -> Design:
     )
 
 
+def seeds_of(study: StudyConfig) -> int:
+    """Return the seeds of the last look, or all seeds where there is one."""
+    return study.decision.looks[-1] if study.decision.looks else len(study.seeds)
+
+
+def level_of(study: StudyConfig) -> float:
+    """Return the level at which the last look tests."""
+    decision = study.decision
+    if len(decision.looks) < 2:
+        return decision.alpha
+    looks = plan_looks(decision.looks, spending=decision.spending, alpha=decision.alpha)
+    return float(looks.alpha_at[-1])
+
+
 def _power(study: StudyConfig, floor: float) -> tuple[float | None, int | None]:
     """Return power at the declared effect and the seeds it needs; None where not declared."""
-    decision, seeds = study.decision, len(study.seeds)
+    decision, seeds, level = study.decision, seeds_of(study), level_of(study)
     if decision.effect is None or decision.effect_sd is None:
         return None, None
-    standardised = decision.effect / decision.effect_sd
-    needed = seeds_needed(
-        standardised, alpha=decision.alpha, power=PLANNED_POWER, test=decision.primary_test
-    )
+    standardised, test = decision.effect / decision.effect_sd, decision.primary_test
+    needed = seeds_for_power(standardised, alpha=level, power=PLANNED_POWER, test=test)
     if seeds < 2 or floor >= decision.alpha:
         return 0.0, needed
-    return paired_t_power(standardised, seeds, alpha=decision.alpha), needed
+    return seed_power(standardised, seeds, alpha=level, test=test), needed
 
 
 def _power_note(study: StudyConfig, power: float, needed: int | None) -> str:
     effect, metric = study.decision.effect, study.endpoint.metric
     seeds = "more than 10,000 seeds" if needed is None else f"{needed} seeds"
     return (
-        f"power to find {effect:g} in {metric}: {power:.2f} with {len(study.seeds)} seeds; "
+        f"power to find {effect:g} in {metric}: {power:.2f} with {seeds_of(study)} seeds; "
         f"{PLANNED_POWER:.2f} needs {seeds}"
     )
 
 
 def _warnings(study: StudyConfig, floor: float, capacity: int | None) -> list[str]:
-    decision, seeds = study.decision, len(study.seeds)
+    decision, seeds = study.decision, seeds_of(study)
     warnings = []
     if seeds == 1:
         warnings.append(

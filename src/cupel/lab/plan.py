@@ -241,7 +241,7 @@ def _lock(study: StudyConfig, cells: Sequence[_Cell]) -> dict[str, Any]:
         "decision": to_dict(study.decision),
         "seeds": list(study.seeds),
         "reserve_seeds": list(study.reserve_seeds),
-        "looks": [len(study.seeds)],
+        "looks": study.decision.looks or [len(study.seeds)],
         **tuning,
     }
 
