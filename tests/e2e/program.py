@@ -69,7 +69,7 @@ def analysis_of(study: Path) -> dict[str, Any]:
 
 def _without_hashes_of_timings(value: Any) -> Any:
     if isinstance(value, Mapping):
-        timed = ("/metrics.jsonl", "/evaluations.jsonl")
+        timed = ("/metrics.jsonl", "/evaluations.jsonl", "source_sha256")  # the last: of the others
         return {
             key: _without_hashes_of_timings(item)
             for key, item in value.items()
