@@ -22,6 +22,23 @@ from cupel.rlvr.metrics import EVALUATIONS, METRICS
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
+OTHER_STREAMS = """
+## Other streams
+
+| file | one row | keys |
+|---|---|---|
+| `evaluation_problems.jsonl` | a held-out problem and evaluation | `step, problem_id, subject, level, \
+correct_count, samples`: what the interval for new problems is made from |
+| `emergence/steps.jsonl` | a step | counts, `planning_token_ratio, gram_entropy_delta, \
+gram_entropy_pair_count`, entropies, `sepa_lambda`: what the litmus reads |
+| `emergence/generations.jsonl` | a completion, every one | `step, problem_id, group, sample, prompt, \
+completion, reward, correct, answer, answer_found, finish_reason, num_tokens, planning_token_ratio, \
+gram_entropy_delta, metadata.correctness`; with `log_tokens` also ids, log-probs, entropies and the \
+planning mask |
+| `events.jsonl` | something beside the plan | `time, step, message` |
+"""
+
+
 def main() -> int:
     """Write or check the pages."""
     pages = {
@@ -80,6 +97,7 @@ def metrics_page() -> str:
         + _metric_table(METRICS)
         + "\n## `evaluations.jsonl`: one row a held-out evaluation\n\n"
         + _metric_table(EVALUATIONS)
+        + OTHER_STREAMS
     )
 
 

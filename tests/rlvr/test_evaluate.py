@@ -19,7 +19,9 @@ def row_of(
 ) -> dict[str, Scalar]:
     config = toy_config(evaluation={"samples": 4, **evaluation})
     context = toy_context(folder, seed=seed)
-    row = evaluate(ToyPolicy(seed=2), load_problems(config.problems), config, context, step=step)
+    row = evaluate(
+        ToyPolicy(seed=2), load_problems(config.problems), config, context, step=step
+    ).row
     context.recorder.close()
     return {key: value for key, value in row.items() if key not in ("eval_time_s", "seed", "step")}
 

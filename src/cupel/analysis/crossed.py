@@ -6,23 +6,27 @@ run answered, and outcomes that were logged without their prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cupel.analysis.completions import Completions
 from cupel.analysis.endpoint import window
+from cupel.errors import DataError
+from cupel.lab.store import RunRecord
 from cupel.stats.clustered import two_way
 from cupel.stats.samples import FloatArray
 
+EVALUATED = "evaluation_problems.jsonl"
+"""One row a held-out problem and evaluation: `step, problem_id, correct_count, samples`."""
+
+ByProblem = Mapping[str, float]
+"""Mean outcome of each problem inside the endpoint's window, in one run."""
+
 
 def crossed_block(
-    pairs: Sequence[tuple[Completions | None, Completions | None]],
-    *,
-    metric: str,
-    over: str,
-    alpha: float,
+    pairs: Sequence[tuple[ByProblem | None, ByProblem | None]], *, alpha: float
 ) -> dict[str, Any]:
     """Return the interval for new seeds and new prompts, or the reason why there is none.
 
@@ -31,11 +35,7 @@ def crossed_block(
 
     Source: Cameron, Gelbach & Miller 2011 (two-way clustered variance).
     """
-    tables = [
-        (_by_problem(b, metric, over), _by_problem(c, metric, over))
-        for b, c in pairs
-        if b is not None and c is not None
-    ]
+    tables = [(b, c) for b, c in pairs if b is not None and c is not None]
     if len(tables) < 2 or len(tables) < len(pairs):
         return {"available": False, "reason": "no_prompt_level_data"}
     shared = set.intersection(*(set(one) for pair in tables for one in pair))
@@ -64,8 +64,8 @@ def crossed_block(
     }
 
 
-def _by_problem(completions: Completions, metric: str, over: str) -> dict[str, float]:
-    """Return the mean outcome of each problem inside the window."""
+def trained_by_problem(completions: Completions, metric: str, over: str) -> dict[str, float]:
+    """Return the mean outcome of each problem trained on inside the window."""
     values_C = completions.correct_C if metric == "correct_rate" else completions.reward_C
     steps = sorted(set(completions.step_P.tolist()))
     inside = window(over, steps, evaluation=False)
@@ -79,3 +79,29 @@ def _by_problem(completions: Completions, metric: str, over: str) -> dict[str, f
     total_K = np.bincount(codes, weights=values_C[kept_C] * counts, minlength=len(names))
     count_K = np.bincount(codes, weights=counts, minlength=len(names))
     return {name: float(total_K[k] / count_K[k]) for k, name in enumerate(names) if count_K[k] > 0}
+
+
+def evaluated_by_problem(run: RunRecord, over: str) -> dict[str, float] | None:
+    """Return the mean outcome of each held-out problem inside the window; None if not logged.
+
+    Raises:
+        DataError: a row is damaged (names file and line).
+    """
+    if not run.has(EVALUATED):
+        return None
+    rows = run.rows(EVALUATED)
+    for number, row in enumerate(rows, start=1):
+        whole = (row.get("step"), row.get("correct_count"), row.get("samples"))
+        if not all(isinstance(value, int) for value in whole) or "problem_id" not in row:
+            raise DataError(
+                f"{run.folder / EVALUATED}:{number}: expected whole numbers step, correct_count "
+                "and samples, and a problem_id"
+            )
+    inside = window(over, sorted({row["step"] for row in rows}), evaluation=True)
+    totals: dict[str, list[int]] = {}
+    for row in rows:
+        if inside(row["step"]):
+            total = totals.setdefault(str(row["problem_id"]), [0, 0])
+            total[0] += row["correct_count"]
+            total[1] += row["samples"]
+    return {problem: right / samples for problem, (right, samples) in totals.items() if samples}

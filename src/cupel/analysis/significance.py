@@ -15,7 +15,7 @@ from cupel import __version__
 from cupel.analysis import legacy
 from cupel.analysis.checkpoint import checkpoint_block
 from cupel.analysis.contrast import Contrast, answer, block, look_at
-from cupel.analysis.crossed import crossed_block
+from cupel.analysis.crossed import crossed_block, evaluated_by_problem, trained_by_problem
 from cupel.analysis.decision import Adjusted, PrimaryTest
 from cupel.analysis.endpoint import MetricMissing
 from cupel.analysis.evidence import (
@@ -34,6 +34,7 @@ from cupel.analysis.looks import Look
 from cupel.analysis.pairing import pair_runs
 from cupel.analysis.sentence import disagreement, sentence
 from cupel.errors import ConfigError
+from cupel.lab.store import RunRecord
 from cupel.lab.study import Endpoint
 from cupel.stats.permutation import EXACT_LIMIT
 
@@ -228,17 +229,24 @@ def _crossed(contrast: Contrast, scope: str, evidence: Evidence) -> dict[str, An
     metric = contrast.endpoint.metric
     if scope == "checkpoint":
         return {"available": False, "reason": "single_run_per_arm"}
-    if metric not in ("correct_rate", "mean_reward"):
+    if metric not in ("correct_rate", "mean_reward", "eval/accuracy"):
         return {"available": False, "reason": "no_prompt_level_data"}
     if any(b.failed or c.failed for _, b, c in contrast.pairs):
         return {"available": False, "reason": "failed_runs"}
+    over = contrast.endpoint.over
+
+    def by_problem(run: RunRecord) -> dict[str, float] | None:
+        if metric == "eval/accuracy":
+            return evaluated_by_problem(run, over)
+        completions = evidence.logged(run).completions
+        return None if completions is None else trained_by_problem(completions, metric, over)
+
     pairs = [
-        (evidence.logged(b.run).completions, evidence.logged(c.run).completions)
+        (by_problem(b.run), by_problem(c.run))
         for _, b, c in contrast.pairs
         if b.value is not None and c.value is not None
     ]
-    alpha, over = contrast.rule.alpha, contrast.endpoint.over
-    return crossed_block(pairs, metric=metric, over=over, alpha=alpha)
+    return crossed_block(pairs, alpha=contrast.rule.alpha)
 
 
 def _pooled(

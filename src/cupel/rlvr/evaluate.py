@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from cupel.errors import GateFailure
 from cupel.lab.metrics import Scalar
 from cupel.lab.recipe import RunContext
 from cupel.policy.protocol import Policy
-from cupel.rlvr.batch import EVALUATION_ROUND, sample_batch
+from cupel.rlvr.batch import EVALUATION_ROUND, GradedBatch, sample_batch
 from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.problems import ProblemSet
 from cupel.stats.intervals import clopper_pearson
@@ -22,10 +24,18 @@ START_ALPHA = 0.001
 """Chance of refusing a start that lies at the very edge of its band."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The row of evaluations.jsonl, and those of evaluation_problems.jsonl."""
+
+    row: dict[str, Scalar]
+    problems: list[dict[str, Any]]
+
+
 def evaluate(
     policy: Policy, problems: ProblemSet, config: TrainConfig, context: RunContext, *, step: int
-) -> dict[str, Scalar]:
-    """Evaluate the policy after `step` updates; one row of evaluations.jsonl."""
+) -> Evaluation:
+    """Evaluate the policy after `step` updates."""
     started = time.perf_counter()
     settings = config.evaluation
     held_out = problems.held_out(settings.problems)
@@ -52,7 +62,7 @@ def evaluate(
             temperature=0.0,
         ).correct_rate
     lengths = batch.completions.lengths_N
-    return {
+    row: dict[str, Scalar] = {
         "step": step,
         "condition": context.condition,
         "seed": context.seed,
@@ -67,6 +77,23 @@ def evaluate(
         "max_token_hit_rate": float(1 - batch.completions.finished_N.mean()),
         "eval_time_s": time.perf_counter() - started,
     }
+    return Evaluation(row=row, problems=problem_rows(batch, step))
+
+
+def problem_rows(batch: GradedBatch, step: int) -> list[dict[str, Any]]:
+    """Return one row a held-out problem, from which intervals for new problems are made."""
+    right_P = batch.rewards_PG.sum(axis=1).astype(int).tolist()
+    return [
+        {
+            "step": step,
+            "problem_id": problem.id,
+            "subject": problem.subject,
+            "level": problem.level,
+            "correct_count": right,
+            "samples": batch.completions.group_size,
+        }
+        for problem, right in zip(batch.problems, right_P, strict=True)
+    ]
 
 
 def check_start(row: Mapping[str, Scalar], config: TrainConfig) -> None:

@@ -59,6 +59,7 @@ class TrainRecipe:
     streams: Mapping[str, Sequence[Metric] | None] = {
         "metrics.jsonl": METRICS,
         "evaluations.jsonl": EVALUATIONS,
+        "evaluation_problems.jsonl": None,
         "emergence/steps.jsonl": None,
         "emergence/generations.jsonl": None,
     }
@@ -204,12 +205,13 @@ def save(state: TrainState, context: RunContext) -> None:
 
 def evaluate_policy(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
     """Evaluate after `step` updates and log the row; the first evaluation is also a gate."""
-    row = evaluate(state.policy, state.problems, config, context, step=step)
-    context.recorder.log("evaluations.jsonl", row)
+    evaluation = evaluate(state.policy, state.problems, config, context, step=step)
+    context.recorder.log_many("evaluation_problems.jsonl", evaluation.problems)
+    context.recorder.log("evaluations.jsonl", evaluation.row)
     if state.start is None:
-        check_start(row, config)
-        state.start = row
-    state.latest = row
+        check_start(evaluation.row, config)
+        state.start = evaluation.row
+    state.latest = evaluation.row
 
 
 def result(state: TrainState) -> Result:
