@@ -100,16 +100,19 @@ def _figure(columns: int, width: float, height: float) -> tuple[Any, Any]:
 
 
 def _learning_curves(view: StudyView) -> Any | None:
-    metric = view.record.study.endpoint.metric
-    curves = view.curves(metric)
-    if not curves:
+    """Draw the training curve and, where it is another metric, the endpoint's."""
+    metrics = dict.fromkeys(("correct_rate", view.record.study.endpoint.metric))
+    present = [(metric, curves) for metric in metrics if (curves := view.curves(metric))]
+    if not present:
         return None
-    figure, (axes,) = _figure(1, 6.2, 3.4)
-    drawn = prepare(curves, view.labels, unit_of(metric))
-    _draw_curves(axes, drawn, view)
-    axes.set_title(view.record.study.name)
-    axes.set_ylabel(_axis_name(metric))
-    _legend(figure, axes, columns=min(3, len(view.labels)))
+    figure, all_axes = _figure(len(present), 1.6 + 3.6 * len(present), 3.2)
+    for axes, (metric, curves) in zip(all_axes, present, strict=True):
+        _draw_curves(axes, prepare(curves, view.labels, unit_of(metric)), view)
+        axes.set_title(_axis_name(metric).split(" (")[0])
+        axes.set_ylabel(_axis_name(metric))
+        if metric.startswith("eval/"):
+            axes.set_xlabel("updates done")
+    _legend(figure, all_axes[0], columns=min(3, len(view.labels)))
     return figure
 
 
