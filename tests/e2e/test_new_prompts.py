@@ -67,3 +67,37 @@ def test_the_interval_for_new_problems_is_that_of_the_logged_table(study: Path) 
     assert t2["delta"] == pytest.approx(oracle.mean)
     assert t2["ci95"] == pytest.approx([oracle.interval.low, oracle.interval.high])
     assert t2["delta"] == pytest.approx(report["metrics"]["eval/accuracy"]["delta"])
+
+
+def test_a_declared_mechanism_is_reported_with_its_direction_and_never_decides(
+    tmp_path: Path,
+) -> None:
+    data = {
+        "name": "mechanism",
+        "seeds": [1, 2, 3, 4, 5, 6],
+        "config": {"backend": "toy", "max_steps": 8, "advantage_mode": "maxrl"},
+        "conditions": [
+            {"label": "gtpo", "config": {"transform_mode": "gtpo"}},
+            {"label": "sepa", "config": {"transform_mode": "gtpo_sepa", "sepa_steps": 0}},
+        ],
+        "endpoint": {"metric": "correct_rate", "over": "all"},
+        "decision": {
+            "exploratory": [
+                {"metric": "post_exec_entropy_var", "over": "all", "higher_is_better": False},
+                {"metric": "no_such_metric"},
+            ]
+        },
+    }
+    parsed = validate(StudyConfig, data, where="test")
+    folder = tmp_path / "study"
+    write_plan(plan_study(parsed, load_recipe(parsed.recipe)), folder)
+    execute_study(folder, executor="inline")
+    verdict = judge(folder).verdict
+    report = json.loads((folder / "analysis" / "significance.json").read_text())
+    block = report["metrics"]["post_exec_entropy_var"]
+    assert block["multiplicity"]["family"] == "exploratory"
+    assert block["higher_is_better"] is False
+    assert block["delta"] < 0
+    assert block["verdict"] == "improvement"
+    assert report["verdict"] == verdict == report["metrics"]["correct_rate"]["verdict"]
+    assert any("no_such_metric was not compared" in note for note in report["notes"])

@@ -52,6 +52,7 @@ class Settings:
     Attributes:
         root: folder names in the report are relative to it; None leaves them as given.
         looks: how often the study is looked at; None for one look at every seed.
+        exploratory: more outcomes of the primary contrast; they never decide.
         family: how the secondary contrasts are corrected.
         lock_sha256, mode: how the result stands to a plan lock.
     """
@@ -61,6 +62,7 @@ class Settings:
     primary_test: PrimaryTest = "sign_flip"
     effect: float | None = None
     margin: float | None = None
+    exploratory: tuple[Endpoint, ...] = ()
     looks: LookRule | None = None
     family: Literal["holm", "max_t"] = "holm"
     failure: Literal["carry_forward", "worst"] = "carry_forward"

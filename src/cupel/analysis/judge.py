@@ -87,6 +87,7 @@ def _settings(record: StudyRecord) -> Settings:
         primary_test=decision.primary_test,
         effect=decision.effect,
         margin=decision.margin,
+        exploratory=tuple(decision.exploratory),
         looks=_look_rule(record),
         family=decision.family,
         failure=decision.failure,

@@ -167,12 +167,13 @@ def _seen(contrast: Contrast, look: Look | None) -> Contrast:
 def _exploratory(
     primary: Arms, look: Look | None, evidence: Evidence, notes: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Describe the other training outcomes of the primary contrast, where they were logged."""
+    """Describe the other outcomes of the primary contrast, where they were logged."""
+    window = _training_window(evidence.settings.endpoint)
+    endpoints = {metric: Endpoint(metric=metric, over=window) for metric in EXPLORATORY}
+    endpoints |= {endpoint.metric: endpoint for endpoint in evidence.settings.exploratory}
+    endpoints.pop(evidence.settings.endpoint.metric, None)
     contrasts = {}
-    for metric in EXPLORATORY:
-        if metric == evidence.settings.endpoint.metric:
-            continue
-        endpoint = Endpoint(metric=metric, over=_training_window(evidence.settings.endpoint))
+    for metric, endpoint in endpoints.items():
         try:
             contrasts[metric] = _seen(_contrast(primary, endpoint, evidence, notes), look)
         except MetricMissing as error:

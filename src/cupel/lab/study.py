@@ -75,6 +75,10 @@ class Decision(Config):
     family: Literal["holm", "max_t"] = "holm"
     """Correction of the secondary contrasts: `holm` holds for any dependence; `max_t` flips all
     contrasts of a seed together, uses their correlation, and assumes joint symmetry."""
+    exploratory: list[Endpoint] = Field(default_factory=list)
+    """More outcomes of the primary contrast, each with its window and direction, e.g. a mechanism:
+    `{ metric = "exec_entropy_var", higher_is_better = false }`. Reported under
+    Benjamini-Hochberg at q = .10 with correct_rate and mean_reward; they never decide."""
     looks: list[int] = Field(default_factory=list)
     """Seeds at each look, ascending, e.g. `[8, 16]`; the order is that of `seeds`, then
     `reserve_seeds`. Empty: one look, when all seeds are done."""
