@@ -15,6 +15,7 @@ TOY = ("train", "--backend", "toy", "--log-tokens")
 STREAMS = {
     "metrics.jsonl",
     "evaluations.jsonl",
+    "evaluation_problems.jsonl",
     "emergence/steps.jsonl",
     "emergence/generations.jsonl",
     "events.jsonl",

@@ -134,9 +134,12 @@ def test_a_run_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> No
     planned(tmp_path, toy_study(steps=2))
     execute_study(tmp_path, executor="inline")
     (tmp_path / "plan.lock").unlink()
+    before = (tmp_path / "study.toml").read_bytes()
     with pytest.raises(UsageError, match="holds another run"):
         planned(tmp_path, toy_study(steps=3))
     assert all(run.is_complete for run in run_folders(tmp_path))
+    assert (tmp_path / "study.toml").read_bytes() == before
+    assert not (tmp_path / "plan.lock").exists()
 
 
 def test_provenance_says_what_ran_where(tmp_path: Path) -> None:

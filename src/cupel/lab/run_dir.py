@@ -73,20 +73,30 @@ class RunFolder:
             "events": [],
             "provenance": None,
         }
-        if (self.path / "config.json").is_file() and (self.path / "run.json").is_file():
-            if self.config()["id"] == spec.id:
-                return
-            if self.has_outcome:
-                raise UsageError(
-                    f"{self.path} holds another run ({self.config()['id']}, not {spec.id}); "
-                    "give another folder, or move this one away"
-                )
+        if self.holds(spec):
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.path / "config.json", config)
             write_json(self.path / "run.json", state)
         except OSError as error:
             raise UsageError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def holds(self, spec: RunSpec) -> bool:
+        """Say whether the folder holds this very run already.
+
+        Raises:
+            UsageError: it holds the outcome of another run.
+        """
+        if not ((self.path / "config.json").is_file() and (self.path / "run.json").is_file()):
+            return False
+        there = self.config()["id"]
+        if there != spec.id and self.has_outcome:
+            raise UsageError(
+                f"{self.path} holds another run ({there}, not {spec.id}); "
+                "give another folder, or move this one away"
+            )
+        return bool(there == spec.id)
 
     def config(self) -> dict[str, Any]:
         """Read config.json.

@@ -43,10 +43,12 @@ def write_plan(
             lock, the reason and that outcomes had been seen are kept in the new one.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the folder cannot be written, or holds the outcome of another run.
         PlanError: outcomes exist under another plan, and no reason to amend it was given.
     """
     study = StudyFolder(Path(folder))
+    for spec in plan.runs:  # before anything is written
+        study.run(spec.folder).holds(spec)
     try:
         (study.path / "runs").mkdir(parents=True, exist_ok=True)
         study.write_lock(plan.lock, amend=amend)
