@@ -47,7 +47,8 @@ def write_plan(
         PlanError: outcomes exist under another plan, and no reason to amend it was given.
     """
     study = StudyFolder(Path(folder))
-    for spec in plan.runs:  # before anything is written
+    study.next_lock(plan.lock, amend=amend)
+    for spec in plan.runs:  # whatever refuses the plan does so before anything is written
         study.run(spec.folder).holds(spec)
     try:
         (study.path / "runs").mkdir(parents=True, exist_ok=True)
@@ -118,11 +119,24 @@ class StudyFolder:
         Raises:
             PlanError: outcomes exist under a different lock and no reason was given.
         """
+        lock = self.next_lock(content, amend=amend)
+        if lock is not None:
+            text = canonical_json(lock) + "\n"
+            write_atomically(self.path / "plan.lock", text.encode(), fsync=True)
+
+    def next_lock(
+        self, content: Mapping[str, Any], *, amend: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return what plan.lock must say; None where it says so already. Writes nothing.
+
+        Raises:
+            PlanError: outcomes exist under a different lock and no reason was given.
+        """
         path = self.path / "plan.lock"
         digest = lock_sha256(content)
         old = read_json(path) if path.is_file() else None
         if old is not None and old["sha256"] == digest:
-            return
+            return None
         amendments: list[Any] = list(old["amendments"]) if old is not None else []
         if old is not None and self.has_outcomes:
             changed = ", ".join(_changed(old["lock"], content)) or "its form"
@@ -142,13 +156,12 @@ class StudyFolder:
                     "replaced_lock": old["lock"],
                 }
             )
-        locked = {
+        return {
             "lock": content,
             "sha256": digest,
             "locked_at": now(),
             "amendments": amendments,
         }
-        write_atomically(path, (canonical_json(locked) + "\n").encode(), fsync=True)
 
     def write_manifest(self, plan: Plan, argv: Sequence[str] | None) -> None:
         """Write the manifest of a plan, keeping what earlier attempts left in it."""
