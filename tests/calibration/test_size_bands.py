@@ -114,6 +114,6 @@ def test_unknown_tiers_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_full_grid_with_a_seed_no_one_has_looked_at() -> None:
+def test_the_full_grid_holds_its_bands() -> None:
     report = calibrate("full", seed=20261121)
     assert report.ok, told(report.breaches)

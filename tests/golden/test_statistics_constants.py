@@ -68,3 +68,8 @@ def test_mid_p_by_hand() -> None:
     assert (tea.p, tea.mid_p) == (pytest.approx(34 / 70), pytest.approx(18 / 70))
     assert mcnemar(2, 8).p == pytest.approx(2 * 56 / 1024)
     assert mcnemar(2, 8).mid_p == pytest.approx((2 * 56 - 45) / 1024)
+
+
+def test_the_numbers_of_the_errata_page() -> None:
+    assert two_proportion_n(0.01875, 0.0130, method="normal") == 2285
+    assert two_proportion_n(0.34, 0.002, method="normal") == 881_896
