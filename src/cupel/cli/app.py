@@ -48,6 +48,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "campaign": "Conditions x seeds; plans only, unless --execute.",
         "ab": "Two arms on the same seeds; plans only, unless --execute.",
     },
+    "Teachable moments": {
+        "teach": "From an agent's failures to a defended selection of what to teach.",
+    },
     "What run folders show": {
         "significance": "Test a candidate against a baseline, run by run.",
         "litmus": "Hold a candidate to thresholds: confirmed, failed or inconclusive.",

@@ -1,0 +1,1 @@
+"""Environments that can be stopped, hashed, restored and branched: one module each."""
