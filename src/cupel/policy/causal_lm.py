@@ -1,4 +1,4 @@
-"""A causal language model of the transformers library as three calls: prefill, extend, step.
+"""A causal language model of the transformers library as four calls: prefill, extend, step, branch.
 
 Knows padding, positions, masks and caches, so that nobody else has to. Prompts are left-padded
 and run once; completions are appended to their prompt's keys. The head is applied by the caller,
@@ -81,7 +81,7 @@ class _LayerStore:
 
 
 class CausalLM:
-    """prefill(prompts), extend(completions), step(one token a row), and the head's weights."""
+    """prefill(prompts), extend(completions), step(one token), branch(whole rows), and the head."""
 
     def __init__(self, model: Any, *, attention: Attention, precision: Precision) -> None:
         """Wrap a loaded model.
@@ -181,6 +181,20 @@ class CausalLM:
         store = _LayerStore(prompt, None if even else rows_B)
         hidden = self._forward(tokens_BT, positions, mask[:, None], store, self._stock)
         return torch.cat([first_BD[:, None], hidden], dim=1)
+
+    def branch(
+        self,
+        tokens_BT: NDArray[np.integer[Any]],
+        positions_BT: NDArray[np.integer[Any]],
+        allowed_BTT: NDArray[np.bool_],
+    ) -> Tensor:
+        """Run rows whose tokens see what `allowed_BTT[b, reader, read]` says; return [B, T, D].
+
+        With positions and mask of its own, one row holds a prompt and many continuations that do
+        not see one another.
+        """
+        mask = self._additive(allowed_BTT)[:, None]
+        return self._forward(tokens_BT, positions_BT, mask, _LayerStore(), self._stock)
 
     def start(self, prompt: PromptPass, row_prompt_N: NDArray[np.intp]) -> DecodeState:
         """Open a decode state of N rows behind their prompts."""

@@ -25,6 +25,9 @@ from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
 SHIPPED = Path(__file__).parent / "assets" / "tiny-arithmetic"
 """The start that comes with Cupel: the builder's output for seed 0, a pre-filled cache."""
 
+SHOP = Path(__file__).parent / "assets" / "tiny-shop"
+"""The start of the student of `cupel teach`, over the shop's vocabulary."""
+
 BUILD_RECORD = "build.json"
 
 

@@ -39,6 +39,9 @@ class PieceTokenizer:
         self.eos_id: int = int(tokenizer.eos_token_id)
         pad = tokenizer.pad_token_id
         self.pad_id: int = self.eos_id if pad is None else int(pad)
+        unknown = tokenizer.unk_token_id
+        self.unknown_id: int | None = None if unknown is None else int(unknown)
+        """What a text outside the vocabulary is read as; None where every text can be read."""
         self.piece_bytes: Sequence[bytes] = _pieces(backend, size or 0)
 
     def encode(self, text: str) -> list[int]:

@@ -47,14 +47,13 @@ class Query:
 
 
 class Student(Protocol):
-    """A distribution over actions.
+    """A distribution over actions."""
 
-    Attributes:
-        identity: hash of all that the distribution depends on besides the query: weights,
-            template, temperature, length mode.
-    """
-
-    identity: str
+    @property
+    def identity(self) -> str:
+        """Hash of all that the distribution depends on besides the query: weights, template,
+        temperature, length mode."""
+        ...
 
     def distributions(self, queries: Sequence[Query]) -> list[ActionProbs]:
         """Return one distribution a query; equal queries get equal bits, in any company.
