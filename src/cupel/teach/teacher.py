@@ -47,10 +47,12 @@ class TeacherConfig(Config):
     """Share of answers in which the noisy expert names another valid action."""
     model: str = "gpt-4o-mini"
     """Model of the API."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Sampling temperature of the API."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """Sampling temperature of the API; null: not sent, for models that refuse it."""
     max_tokens: Annotated[int, Field(ge=16)] = 256
     """Tokens an answer may have."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the API calls that limit; reasoning models want max_completion_tokens."""
     base_url: str | None = None
     """Address of the API; default: OPENAI_BASE_URL, then OpenAI's own."""
     api_key_variable: str = "OPENAI_API_KEY"
@@ -59,9 +61,10 @@ class TeacherConfig(Config):
     """File of answers (sqlite); default: hint.sqlite in the run folder. Answers found there are
     not asked again, and what they cost counts towards the budget."""
     max_calls: Annotated[int, Field(ge=0)] | None = 10_000
-    """Calls that may be recorded in the cache, those of earlier runs included; null: no limit."""
+    """Calls that the cache may record, those of earlier runs included, those that the API turned
+    away (overload) not; null: no limit."""
     max_cost: Annotated[float, Field(ge=0)] | None = 5.0
-    """US dollars that the calls recorded in the cache may cost; null: no limit."""
+    """US dollars that the calls which the cache records may cost; null: no limit."""
     price_in: Annotated[float, Field(ge=0)] | None = None
     """US dollars per million prompt tokens; default: the list price of a model known here."""
     price_out: Annotated[float, Field(ge=0)] | None = None
@@ -70,6 +73,8 @@ class TeacherConfig(Config):
     """Seconds one call may take."""
     deadline_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds after which a call that keeps failing (overload, timeouts) stops the run."""
+    backoff_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds before a failed call is repeated; doubled each time, up to 60, with jitter."""
     retries: Annotated[int, Field(ge=0)] = 2
     """How often an unusable answer is asked for again, with what was wrong with it."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
@@ -120,6 +125,7 @@ class Teacher(Protocol):
         Raises:
             BudgetExhausted: the budget ends before the last answer; all answers given are kept.
             InfrastructureFailure: the teacher cannot be reached; all answers given are kept.
+            ConfigError: an API's key or package is missing, or it refuses the request.
             DataError: a snapshot does not restore.
         """
         ...
@@ -147,9 +153,11 @@ def build_teacher(
         cache: file of answers when the config names none; None: answers are kept nowhere.
         randomness: of the noisy expert's flips and of the waits between retries.
 
+    An API teacher needs its package and its key only when something must be asked: a run whose
+    answers are all in the cache repeats without either.
+
     Raises:
-        MissingExtraError: kind `api` without the `api` extra.
-        ConfigError: kind `api` without a key, or with a budget in dollars and no known price.
+        ConfigError: kind `api` with a budget in dollars, and the model's price is not known.
     """
     if config.kind == "api":
         from cupel.teach.teacher_api import ApiTeacher
