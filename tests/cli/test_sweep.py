@@ -283,6 +283,8 @@ def test_lr_from_wants_a_sweep(cupel: Invoke) -> None:
     says_one_line(cupel("ab", *AB, "--lr-from", "sw"), "no sweep_results.json", "cupel sweep")
     fake(complete=False)
     says_one_line(cupel("ab", *AB, "--lr-from", "sw"), "not complete")
+    Path("sw").rename("sw_20260101_120000")
+    says_one_line(cupel("ab", *AB, "--lr-from", "sw"), "did you mean sw_20260101_120000?")
 
 
 def test_an_interrupted_sweep_keeps_its_results_and_goes_on(shell: Shell, tmp_path: Path) -> None:

@@ -103,5 +103,11 @@ def _results_file(path: Path) -> Path:
 
     file = results_path(path) if path.is_dir() else path
     if not file.is_file():
-        raise Stop(f"--lr-from {path}: no {RESULTS} there; run cupel sweep --sweep-root {path}")
+        stamped = sorted(path.parent.glob(f"{path.name}_*/{RESULTS}"))
+        way = (
+            f"did you mean {stamped[-1].parent}?"
+            if stamped
+            else f"run cupel sweep --sweep-root {path}"
+        )
+        raise Stop(f"--lr-from {path}: no {RESULTS} there; {way}")
     return file
