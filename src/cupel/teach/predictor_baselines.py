@@ -1,0 +1,244 @@
+"""The predictors that the network must beat: ridge regression and gradient boosting.
+
+Knows arrays. Both learn one head at a time from the rows whose label was measured; ridge chooses
+its penalty on inner folds by task. Refuses to see the rows it is judged on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cupel.errors import MissingExtraError
+from cupel.teach.prediction_targets import (
+    CLASSES,
+    REGRESSIONS,
+    Classification,
+    FloatArray,
+    Head,
+    IntArray,
+    Predicted,
+    Regression,
+    Targets,
+)
+
+ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+"""Ridge penalties, on standardised features."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaler:
+    """Column means and deviations of the training rows; a constant column stays 0."""
+
+    mean_D: FloatArray
+    scale_D: FloatArray
+
+    def __call__(self, features_ND: FloatArray) -> FloatArray:
+        """Return the standardised features."""
+        scaled: FloatArray = (features_ND - self.mean_D) / self.scale_D
+        return scaled
+
+
+def scaler_of(features_ND: FloatArray) -> Scaler:
+    """Return the scaler of training rows."""
+    deviation_D = features_ND.std(axis=0)
+    return Scaler(
+        mean_D=features_ND.mean(axis=0), scale_D=np.where(deviation_D > 1e-12, deviation_D, 1.0)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ridge:
+    """A fitted linear map for every head; the coefficients are on standardised features."""
+
+    scaler: Scaler
+    weights: Mapping[Head, FloatArray]
+    """By head [D + 1, outputs]; the last row is the intercept."""
+    alphas: Mapping[Head, float]
+
+    def predict(self, features_ND: FloatArray) -> Predicted:
+        """Predict every head that was trained."""
+        scaled = self.scaler(features_ND)
+        design = np.hstack([scaled, np.ones((len(scaled), 1))])
+        out: dict[str, FloatArray] = {
+            head: design @ weights for head, weights in self.weights.items()
+        }
+        return Predicted(
+            values={head: out[head][:, 0] for head in REGRESSIONS if head in out},
+            probs={head: _shares(out[head]) for head in CLASSES if head in out},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boosting:
+    """Fitted gradient-boosted trees, one model a head; never stored."""
+
+    regressors: Mapping[Regression, Any]
+    classifiers: Mapping[Classification, Any] = field(default_factory=dict)
+    only_class: Mapping[Classification, int] = field(default_factory=dict)
+
+    def predict(self, features_ND: FloatArray) -> Predicted:
+        """Predict every head that was trained."""
+        probs: dict[Classification, FloatArray] = {}
+        for head, model in self.classifiers.items():
+            full = np.zeros((len(features_ND), len(CLASSES[head])))
+            full[:, model.classes_] = model.predict_proba(features_ND)
+            probs[head] = full
+        for head, only in self.only_class.items():
+            probs[head] = np.eye(len(CLASSES[head]))[np.full(len(features_ND), only)]
+        return Predicted(
+            values={head: model.predict(features_ND) for head, model in self.regressors.items()},
+            probs=probs,
+        )
+
+
+def fit_ridge(
+    features_ND: FloatArray, targets: Targets, tasks_N: IntArray, *, noise_weighted: bool
+) -> Ridge:
+    """Fit ridge regression; classes are regressed as indicators.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    scaler = scaler_of(features_ND)
+    scaled = scaler(features_ND)
+    weights: dict[Head, FloatArray] = {}
+    alphas: dict[Head, float] = {}
+    for head, goal_NC, weight_N in _goals(targets, noise_weighted):
+        known = targets.known(head)
+        alpha = _penalty(scaled[known], goal_NC[known], weight_N[known], tasks_N[known])
+        weights[head] = _solve(scaled[known], goal_NC[known], weight_N[known], alpha)
+        alphas[head] = alpha
+    return Ridge(scaler=scaler, weights=weights, alphas=alphas)
+
+
+def fit_boosting(
+    features_ND: FloatArray,
+    targets: Targets,
+    *,
+    noise_weighted: bool,
+    seed: int,
+    threads: int,
+    rounds: int = 60,
+) -> Boosting:
+    """Fit histogram gradient boosting: few rounds, small leaves, no early stopping.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.ensemble import (  # type: ignore[import-untyped]
+            HistGradientBoostingClassifier,
+            HistGradientBoostingRegressor,
+        )
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError("gradient boosting", "teach") from None
+    settings = {
+        "max_iter": rounds,
+        "max_leaf_nodes": 15,
+        "min_samples_leaf": 10,
+        "l2_regularization": 1.0,
+        "early_stopping": False,
+        "random_state": seed,
+    }
+    regressors: dict[Regression, Any] = {}
+    classifiers: dict[Classification, Any] = {}
+    only: dict[Classification, int] = {}
+    with threadpool_limits(limits=threads):
+        for regression in REGRESSIONS:
+            known = targets.known(regression)
+            if known.any():
+                weight_N = noise_weights(targets, regression, on=noise_weighted)[known]
+                model = HistGradientBoostingRegressor(**settings)
+                goal_M = targets.values[regression][known]
+                regressors[regression] = model.fit(features_ND[known], goal_M, weight_N)
+        for head, class_N in targets.classes.items():
+            known = targets.known(head)
+            found = np.unique(class_N[known])
+            if len(found) == 1:
+                only[head] = int(found[0])
+            elif len(found) > 1:
+                classifier = HistGradientBoostingClassifier(**settings)
+                classifiers[head] = classifier.fit(features_ND[known], class_N[known])
+    return Boosting(regressors=regressors, classifiers=classifiers, only_class=only)
+
+
+def noise_weights(targets: Targets, head: Regression, *, on: bool) -> FloatArray:
+    """Return var / (var + noise) a row [N], all 1 when off; var is that of the labels."""
+    values_N, noise_N = targets.values[head], targets.noise[head]
+    known = np.isfinite(values_N)
+    weights_N = np.ones(len(values_N))
+    variance = float(values_N[known].var()) if known.any() else 0.0
+    if on and variance > 0:
+        weights_N[known] = variance / (variance + noise_N[known])
+    return weights_N
+
+
+def inner_folds(tasks_N: IntArray, most: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return at most `most` folds by task; none when there is one task only.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError("folds by task", "teach") from None
+    n = min(most, len(np.unique(tasks_N)))
+    if n < 2:
+        return []
+    return list(GroupKFold(n_splits=n).split(tasks_N, groups=tasks_N))
+
+
+def _goals(targets: Targets, noise_weighted: bool) -> Iterator[tuple[Head, FloatArray, FloatArray]]:
+    for head in REGRESSIONS:
+        if targets.known(head).any():
+            weight_N = noise_weights(targets, head, on=noise_weighted)
+            yield head, targets.values[head][:, None], weight_N
+    for name, class_N in targets.classes.items():
+        if targets.known(name).any():
+            yield name, np.eye(len(CLASSES[name]))[class_N], np.ones(len(class_N))
+
+
+def _penalty(
+    scaled_ND: FloatArray, goal_NC: FloatArray, weight_N: FloatArray, tasks_N: IntArray
+) -> float:
+    """Choose the penalty by squared error on inner folds; the largest with a single task."""
+    folds = inner_folds(tasks_N, 3)
+    if not folds:
+        return ALPHAS[-1]
+    losses = []
+    for alpha in ALPHAS:
+        loss = 0.0
+        for train, test in folds:
+            fitted = _solve(scaled_ND[train], goal_NC[train], weight_N[train], alpha)
+            residual = goal_NC[test] - scaled_ND[test] @ fitted[:-1] - fitted[-1]
+            loss += float((weight_N[test, None] * residual**2).sum())
+        losses.append(loss)
+    return ALPHAS[int(np.argmin(losses))]
+
+
+def _solve(
+    scaled_ND: FloatArray, goal_NC: FloatArray, weight_N: FloatArray, alpha: float
+) -> FloatArray:
+    try:
+        from sklearn.linear_model import Ridge as Solver  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError("ridge regression", "teach") from None
+    solver = Solver(alpha=alpha, solver="cholesky").fit(scaled_ND, goal_NC, weight_N)
+    coefficients = np.atleast_2d(solver.coef_)
+    return np.vstack([coefficients.T, np.atleast_1d(solver.intercept_)[None, :]])
+
+
+def _shares(scores_NC: FloatArray) -> FloatArray:
+    """Clip indicator regressions to probabilities; uniform where all are clipped."""
+    clipped = np.clip(scores_NC, 0.0, None)
+    total = clipped.sum(axis=1, keepdims=True)
+    even = 1.0 / scores_NC.shape[1]
+    shares: FloatArray = np.where(total > 0, clipped / np.where(total > 0, total, 1.0), even)
+    return shares
