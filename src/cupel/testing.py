@@ -1,0 +1,167 @@
+"""Checks for those who write an environment of their own: does it keep the contract?
+
+Knows what the phases rely on: pure views that are functions of the key, refused actions that lose
+nothing, independent copies, snapshots that restore exactly in any process, values that agree with
+the rules. Refuses to judge whether a task is worth solving.
+
+    from cupel.testing import check_environment
+    check_environment(make)         # raises ContractViolation at the first breach
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cupel.errors import UsageError
+from cupel.teach.environments import contract
+from cupel.teach.environments.base import Environment, Snapshot, Step, state_hash, take_snapshot
+from cupel.teach.environments.contract import ContractViolation
+
+__all__ = ["Contract", "ContractViolation", "check_environment"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What was checked, once all of it held.
+
+    Attributes:
+        states: random states visited; `distinct`: different ones among them (by hash).
+        ended, successes: those that were over, and those where the task was accomplished.
+        dead_ends: states that were not over and whose exact values were all 0.
+        keys, values, experts: states with a key, with exact values, and with an expert's action.
+        processes: other processes, with other hash salts, that found the same states.
+    """
+
+    states: int
+    distinct: int
+    ended: int
+    successes: int
+    dead_ends: int
+    keys: int
+    values: int
+    experts: int
+    processes: int
+
+
+def check_environment(
+    make: Callable[[], Environment],
+    *,
+    seeds: Sequence[int] = tuple(range(20)),
+    states: int = 200,
+    steps: int = 15,
+    continuation: int = 5,
+    processes: int = 2,
+    rng: np.random.Generator | None = None,
+) -> Contract:
+    """Visit random states and hold the environment to its contract in each.
+
+    Args:
+        make: makes an environment; importable (a function of a module, or a partial of one) where
+            `processes` > 0.
+        seeds: tasks to visit, in turn.
+        states: random states to visit, each reached by 0 to `steps` random actions.
+        steps: longest way to a state, and largest horizon of the exact values.
+        continuation: random actions after each restore that must go as in the original.
+        processes: other processes to restore in, each with a hash salt of its own.
+        rng: draws the ways; default: a fixed one.
+
+    Raises:
+        ContractViolation: a breach; the first that was found.
+        UsageError: `make` cannot be given to another process.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    contract.check_attributes(make())
+    seen: dict[Hashable, Any] = {}
+    outcomes: dict[Hashable, Any] = {}
+    foreign: set[str] = set()
+    snapshots: list[Snapshot] = []
+    counts = dict.fromkeys(("ended", "successes", "dead_ends", "keys", "values", "experts"), 0)
+    for environment, last in _visits(make, seeds, states, steps, rng):
+        contract.check_views(environment)
+        contract.check_key(environment, seen)
+        contract.check_refusals(environment, foreign)
+        contract.check_copy(environment, outcomes, rng)
+        snapshot = take_snapshot(environment)
+        contract.check_restore(make, environment, snapshot, continuation, rng)
+        contract.check_tampered(make, snapshot, rng)
+        values = contract.check_values(environment, steps)
+        foreign.update(environment.valid_actions())
+        snapshots.append(snapshot)
+        over = not environment.valid_actions()
+        counts["ended"] += over
+        counts["successes"] += last is not None and last.success
+        counts["keys"] += environment.key() is not None
+        counts["values"] += values is not None
+        counts["experts"] += environment.expert() is not None
+        counts["dead_ends"] += not over and values is not None and not any(values.values())
+    for salt in range(processes):
+        _check_process(make, snapshots, salt)
+    distinct = len({(snapshot.seed, snapshot.state_hash) for snapshot in snapshots})
+    return Contract(states=states, distinct=distinct, processes=processes, **counts)
+
+
+def _visits(
+    make: Callable[[], Environment],
+    seeds: Sequence[int],
+    states: int,
+    steps: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[Environment, Step | None]]:
+    environment = make()
+    for number in range(states):
+        seed = seeds[number % len(seeds)]
+        environment.reset(seed)
+        found = state_hash(environment)
+        if found != state_hash(environment):
+            contract.fail(environment, "looking changes what is seen: two hashes of one state")
+        environment.reset(seed)
+        if found != state_hash(environment) or environment.actions != ():
+            contract.fail(environment, "reset does not lead to the same start again")
+        last: Step | None = None
+        for _ in range(int(rng.integers(steps + 1))):
+            action = contract.pick(environment.valid_actions(), rng)
+            if action is None:
+                break
+            last = contract.stepped(environment, action)
+        yield environment, last
+
+
+def _check_process(
+    make: Callable[[], Environment], snapshots: Sequence[Snapshot], salt: int
+) -> None:
+    """Another process, with another hash salt, finds the same states at the same ways' ends."""
+    try:
+        task = pickle.dumps((make, list(snapshots)))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"check_environment: `make` cannot be given to another process ({error}); give a "
+            "function of a module, or functools.partial of one, or processes=0"
+        ) from None
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, *filter(None, sys.path)],
+        input=task,
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": str(salt)},
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        contract.fail(make(), f"in another process (PYTHONHASHSEED={salt}): {lines[-1]}")
+
+
+_CHILD = """
+import pickle, sys
+sys.path[:0] = sys.argv[1:]
+from cupel.teach.environments.base import restore
+make, snapshots = pickle.load(sys.stdin.buffer)
+for snapshot in snapshots:
+    restore(snapshot, make())
+"""
