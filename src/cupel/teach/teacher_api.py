@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,18 +143,30 @@ class ApiTeacher:
             cache=self._cache,
             randomness=self._randomness,
         )
-        with ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="teacher") as pool:
-            futures = [pool.submit(self._settle, question, caller) for question in questions]
+        threads = self._config.concurrency
+        with closing(caller), ThreadPoolExecutor(threads, thread_name_prefix="teacher") as pool:
+            futures = [
+                pool.submit(self._settle_or_stop, question, caller) for question in questions
+            ]
             try:
-                error = _first_error(futures)
+                wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 caller.stop()
                 for future in futures:
                     future.cancel()
+        error = _error(futures)
         if isinstance(error, BudgetExhausted):
             raise self._exhausted(questions) from None
         if error is not None:
             raise error
+
+    def _settle_or_stop(self, question: Question, caller: Caller) -> None:
+        """Settle a question; whatever goes wrong ends the batch before another call begins."""
+        try:
+            self._settle(question, caller)
+        except BaseException:
+            caller.stop()
+            raise
 
     def _settle(self, question: Question, caller: Caller) -> None:
         """Ask until the answer can be used or the retries are spent; write each reply at once."""
@@ -237,15 +250,11 @@ class ApiTeacher:
         )
 
 
-def _first_error(futures: Sequence[Future[None]]) -> BaseException | None:
-    """Wait until all are done or one has failed; return the failure that ended the batch."""
-    from concurrent.futures import FIRST_EXCEPTION, wait
-
-    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    errors = [error for future in done if (error := future.exception()) is not None]
-    real = [error for error in errors if not isinstance(error, Stopped)]
-    harder = [error for error in real if not isinstance(error, BudgetExhausted)]
-    return next(iter(harder or real or errors), None)
+def _error(futures: Sequence[Future[None]]) -> BaseException | None:
+    """Return what ended a batch, a spent budget last, or None where nothing did."""
+    ended = [future.exception() for future in futures if not future.cancelled()]
+    errors = [error for error in ended if error and not isinstance(error, Stopped)]
+    return next(iter(sorted(errors, key=lambda error: isinstance(error, BudgetExhausted))), None)
 
 
 def _leaks(answer: Answer) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,17 +93,13 @@ class HintCache:
                 isolation_level=None,
                 timeout=30.0,
             )
+            weakref.finalize(self, self._connection.close)
             self._connection.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise DataError(
                 f"{path}: cannot be used as a file of answers ({error}); give another, or move "
                 "this one away"
             ) from None
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
 
     def replies(self, request_hash: str) -> list[HintRow]:
         """Return the replies to a request, first attempt first."""

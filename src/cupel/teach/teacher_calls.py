@@ -58,6 +58,10 @@ class Caller:
         self._under_way = 0
         self._stop = threading.Event()
 
+    def close(self) -> None:
+        """Close the connections to the API."""
+        self._client.close()
+
     def stop(self) -> None:
         """End all waiting; calls not yet begun raise `Stopped`."""
         self._stop.set()

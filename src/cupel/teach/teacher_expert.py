@@ -7,6 +7,7 @@ moment gets an invalid hint that says so.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,10 @@ _PURPOSE = "teacher_flips"
 
 
 class ExpertTeacher:
-    """Answers by `Environment.expert`; with a flip rate, sometimes by another valid action."""
+    """Answers by `Environment.expert`; with a flip rate, sometimes by another valid action.
+
+    A flip changes the action and nothing else of the hint; `usage["flipped"]` records it.
+    """
 
     def __init__(
         self, environment: EnvironmentConfig, *, flip_rate: float = 0.0, randomness: Randomness
@@ -61,7 +65,7 @@ class ExpertTeacher:
                 problem="success is out of reach here: the expert knows no action",
             )
         named, flipped = self._flip(action, moment)
-        rationale, diagnosis, error_type = explain(moment, environment, named)
+        rationale, diagnosis, error_type = explain(moment, environment)
         return Hint(
             snapshot_id=moment.id,
             teacher=self.name,
@@ -86,39 +90,33 @@ class ExpertTeacher:
         return others[int(place * len(others))], True
 
 
-def explain(moment: Moment, environment: Environment, action: str) -> tuple[str, str, str]:
-    """Return rationale, diagnosis and error type for an action in a restored state.
+def explain(moment: Moment, environment: Environment) -> tuple[str, str, str]:
+    """Return rationale, diagnosis and error type in a restored state where an expert acts.
 
-    An environment with reasons of its own gives them by `explain(environment, action,
-    student_action)` in a module `<its name>_expert`; the others get what follows from values.
+    An environment with reasons of its own has them in a module `<its name>_expert`, as
+    `rationale(environment)`, `diagnosis(environment, action)` and `error_type(environment,
+    action)`, the action being the student's; the others get what the expert alone can tell. Where
+    nothing is wrong with the student's action, the diagnosis is empty and the type unknown.
     """
     reasons = _reasons(environment.name)
-    if reasons is not None:
-        rationale, diagnosis, error_type = reasons(environment, action, moment.student_action)
-        return str(rationale), str(diagnosis), str(error_type)
-    return (
-        f"It is a step on the way to the task: {moment.task}.",
-        _diagnosis(moment, environment, action),
-        "unknown",
-    )
+    given = moment.student_action
+    judged = given in environment.valid_actions() and given != environment.expert()
+    if reasons is None:
+        diagnosis = _diagnosis(environment, given) if judged else ""
+        return f"this is a step on the way : {moment.task}", diagnosis, "unknown"
+    diagnosis = str(reasons.diagnosis(environment, given)) if judged else ""
+    kind = str(reasons.error_type(environment, given)) if diagnosis else "unknown"
+    return str(reasons.rationale(environment)), diagnosis, kind
 
 
-def _diagnosis(moment: Moment, environment: Environment, action: str) -> str:
-    if moment.student_action == action:
-        return "This choice was right; what goes wrong comes later."
+def _diagnosis(environment: Environment, action: str) -> str:
     probe = environment.copy()
-    if moment.student_action in probe.valid_actions():
-        probe.step(moment.student_action)
-        if probe.expert() is None and probe.valid_actions():
-            return "This choice puts success out of reach."
-    return "This choice is not on the way to success."
+    if probe.step(action).success:
+        return ""
+    lost = probe.expert() is None
+    return "success is out of reach after that" if lost else "the expert goes another way here"
 
 
 def _reasons(name: str) -> Any | None:
-    try:
-        module = importlib.import_module(f"cupel.teach.environments.{name}_expert")
-    except ModuleNotFoundError as error:
-        if error.name != f"cupel.teach.environments.{name}_expert":
-            raise
-        return None
-    return getattr(module, "explain", None)
+    module = f"cupel.teach.environments.{name}_expert"
+    return importlib.import_module(module) if importlib.util.find_spec(module) else None
