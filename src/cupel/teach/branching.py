@@ -7,25 +7,20 @@ so conditions share random numbers and results do not depend on what else is run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cupel.lab.randomness import Randomness
+from cupel.lab.randomness import Randomness, counter_of
 from cupel.teach.environments.base import EnvironmentConfig, Snapshot
 from cupel.teach.records import StopReason
+from cupel.teach.state_graph import StateGraph, check_action
 from cupel.teach.student import Student
+from cupel.teach.walks import PatchSteps, Scorer, Uniforms, Walk, advance, walk_expert
+
+__all__ = ["Branch", "BranchResult", "PatchSteps", "Uniforms", "run_branches", "uniforms_of"]
 
 Controller = Literal["student", "expert"]
-PatchSteps = Literal["first", "every"]
-"""first: the note stands in the prompt of the branch's first step only, so all conditions share
-the student's later distributions; every: at every step, as the seeds' system does."""
-
-Uniforms = Callable[[Sequence[tuple[int, int, int]]], NDArray[np.float64]]
-"""From keys (counter of the start, replicate, step) to one uniform in [0, 1) each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,4 +94,47 @@ def run_branches(
     Raises:
         ConfigError, DataError: a snapshot cannot be restored, a `first_action` is not valid.
     """
-    raise NotImplementedError
+    graph, scorer = StateGraph(environment), Scorer(student)
+    walks: list[Walk] = []
+    experts: dict[tuple[int, int, str | None], Walk] = {}
+    for branch in branches:
+        walk = _walk(branch, graph)
+        if branch.controller == "expert":  # it goes the same way in every condition and replicate
+            way = (walk.counter, branch.horizon, branch.first_action)
+            if way not in experts:
+                walk_expert(walk, graph.environment(branch.snapshot), uniforms=uniforms)
+                experts[way] = walk
+            walk = experts[way]
+        walks.append(walk)
+    advance(walks, graph, scorer, uniforms)
+    return [_result(branch, walk) for branch, walk in zip(branches, walks, strict=True)]
+
+
+def _walk(branch: Branch, graph: StateGraph) -> Walk:
+    at = graph.origin(branch.snapshot)
+    if branch.first_action is not None:
+        check_action(graph.states[at].seen, branch.first_action, f"snapshot {branch.snapshot.id}")
+    return Walk(
+        counter=counter_of(branch.snapshot.id),
+        replicate=branch.replicate,
+        horizon=branch.horizon,
+        at=at,
+        first_action=branch.first_action,
+        patch=branch.patch,
+        patch_steps=branch.patch_steps,
+    )
+
+
+def _result(branch: Branch, walk: Walk) -> BranchResult:
+    assert walk.stop is not None
+    return BranchResult(
+        snapshot_id=branch.snapshot.id,
+        condition=branch.condition,
+        replicate=branch.replicate,
+        success=walk.success,
+        n_steps=len(walk.taken),
+        total_reward=walk.total_reward,
+        stop_reason=walk.stop,
+        actions=tuple(step.action for step in walk.taken),
+        message=walk.message,
+    )
