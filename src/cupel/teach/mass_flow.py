@@ -190,12 +190,15 @@ class _Fans:
         self._known: dict[tuple[int, str | None], tuple[FloatArray, IntArray]] = {}
 
     def know(self, asked: Sequence[tuple[Flow, list[int]]]) -> None:
-        """Ask the student, in one batch, about the states that flows are about to follow."""
+        """Ask the student, in one batch, about the states that flows are about to follow.
+
+        A state from which success is out of reach is worth 0 whatever the student does there.
+        """
         new: list[Query] = []
         for flow, numbers in asked:
             for number in numbers:
                 query = self._query(number, flow.note())
-                if query.actions:
+                if query.actions and not self._is_lost(flow, number):
                     flow.queries.add(query)
                     new.append(query)
         self._scorer.know(new)
@@ -211,6 +214,8 @@ class _Fans:
             flow.root_probs = self._scorer.probs(query) if query.actions else np.zeros(0)
             if flow.every_action:
                 return np.ones(len(query.actions)), self._targets(number, query.actions)
+        if self._is_lost(flow, number):
+            return np.zeros(0), np.zeros(0, dtype=np.int64)
         fan = self._known.get((number, note))
         if fan is None:
             fan = self._known[(number, note)] = self._fan(number, query)
@@ -223,6 +228,10 @@ class _Fans:
         likely = np.flatnonzero(probs_A)
         actions = [query.actions[action] for action in likely]
         return probs_A[likely], self._targets(number, actions)
+
+    def _is_lost(self, flow: Flow, number: int) -> bool:
+        """Say whether nothing is to be won; the root is asked about all the same."""
+        return bool(flow.levels) and self._graph.is_lost(number, flow.horizon - len(flow.levels))
 
     def _query(self, number: int, note: str | None) -> Query:
         state = self._graph.states[number]

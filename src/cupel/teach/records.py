@@ -38,7 +38,8 @@ class StepRecord:
         action: what was done.
         probs: the student's distribution over `valid_actions`; None where an expert acted.
         reward: of this step.
-        key_hash: hash of the state's key (or of what is seen, where there is no key).
+        key_hash: the state's hash, as `Snapshot.state_hash`: over its key (where it has one),
+            instruction, observation and valid actions.
     """
 
     observation: str
@@ -51,7 +52,14 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episode:
-    """One episode from a task's start (`start` empty) or from a snapshot (`start` its id)."""
+    """One episode from a task's start (`start` empty) or from a snapshot (`start` its id).
+
+    Attributes:
+        actor: who acted: a student's identity, or the expert.
+        replicate: number of the episode among those of the same start.
+        start_actions: the actions that lie before it, when it starts from a snapshot.
+        message: what broke down, when `stop_reason` is "error".
+    """
 
     id: str
     environment: str
@@ -69,6 +77,7 @@ class Episode:
     total_reward: float = 0.0
     stop_reason: StopReason = "limit"
     message: str = ""
+    start_actions: tuple[str, ...] = ()
 
     @property
     def n_steps(self) -> int:

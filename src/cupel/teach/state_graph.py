@@ -50,12 +50,18 @@ class Edge:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """One state of the graph; `probs` is the student's distribution here without a note."""
+    """One state of the graph.
+
+    Attributes:
+        probs: the student's distribution here without a note, once it is known.
+        lost_within: largest number of steps within which success is known to be out of reach.
+    """
 
     environment: Environment | None
     parent: int
     edges: dict[str, Edge] = field(default_factory=dict)
     probs: ActionProbs | None = None
+    lost_within: int = 0
     _seen: Seen | None = None
     _query: Query | None = None
 
@@ -124,6 +130,15 @@ class StateGraph:
         if edge is None:
             edge = state.edges[action] = self._step(number, action)
         return edge
+
+    def is_lost(self, number: int, left: int) -> bool:
+        """Say whether success is known to be out of reach in the steps left."""
+        state = self.states[number]
+        if left > state.lost_within and state.environment is not None:
+            reach = state.environment.optimal_q(left)
+            if reach is not None and not any(reach.values()):
+                state.lost_within = left
+        return left <= state.lost_within
 
     def _origin(self, start: int | Snapshot) -> tuple[int, Environment]:
         name = f"task {start}" if isinstance(start, int) else start.id
