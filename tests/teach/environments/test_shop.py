@@ -192,6 +192,7 @@ def test_a_wrong_purchase_is_paid_and_can_be_a_dead_end_or_be_repaired() -> None
             assert not any(shop.optimal_q(1000).values())
             assert shop.valid_actions()
             assert "not enough" in rationale(shop)
+            assert diagnosis(shop, shop.valid_actions()[0]) == rationale(shop)
         else:
             ends["repairable"] += 1
             while (action := shop.expert()) is not None:

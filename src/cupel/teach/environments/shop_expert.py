@@ -103,15 +103,18 @@ def error_type(environment: Shop, action: str) -> ErrorType:
 
 
 def diagnosis(environment: Shop, action: str) -> str:
-    """Say what an action gets wrong here; empty where it is as good as the expert's."""
+    """Say what an action gets wrong here; empty where it is as good as the expert's.
+
+    In a dead end every action gets what the expert's silence means.
+    """
     task, state = environment.wares, environment.state
+    if environment.expert() is None:
+        return _without_expert(state.page)
     found, _ = after(task, state, action)
     if distance(task, found) == distance(task, state) - 1:
         return ""
     if action == LEAVE:
         return "the right item is in this shop and you left"
-    if environment.expert() is None:
-        return _without_expert(state.page)
     item = found.item if found.page == ITEM else state.item
     wrong = mismatch(task.wish, task.items[item]) if item >= 0 else ""
     if state.page == SEARCH:
