@@ -115,7 +115,7 @@ class Panel:
     Attributes:
         moments: by quadrant, in the order of the hash of their ids.
         counts: how many each quadrant has; those below what was asked for are `short`.
-        asked: how many were asked for in each quadrant.
+        asked: how many were asked for in each quadrant; 0 where a file listed the panel.
     """
 
     moments: tuple[LabelledMoment, ...]

@@ -103,11 +103,10 @@ def panel_from_file(path: Path, labels: Sequence[LabelledMoment]) -> Panel:
         found.append(label)
     refuse_leaks((each.moment.task_id for each in found), "panel", where=str(path))
     groups = {name: [each for each in found if each.quadrant == name] for name in QUADRANTS}
-    counts = {name: len(rows) for name, rows in groups.items()}
     return Panel(
         moments=tuple(each for name in QUADRANTS for each in groups[name]),
-        counts=counts,
-        asked=max(counts.values(), default=0),
+        counts={name: len(rows) for name, rows in groups.items()},
+        asked=0,
     )
 
 
