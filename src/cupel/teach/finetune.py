@@ -1,0 +1,360 @@
+"""One run of the training matrix: choose moments, train on them, evaluate before and after.
+
+Reads like the run: rows, examples, updates, a model folder, two evaluations. Refuses to train on
+a task of another split than train, and to stand one selection in for another. What a rule, a
+format, an update and an evaluation are stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cupel.config import to_dict
+from cupel.errors import DataError
+from cupel.lab.files import write_json
+from cupel.lab.metrics import Metric, Scalar
+from cupel.lab.recipe import Forecast, Result, RunContext
+from cupel.teach.evaluation import (
+    EpisodeRow,
+    Panel,
+    evaluate_model,
+    mean_or_none,
+    retention_pass,
+    summary,
+)
+from cupel.teach.finetune_config import (
+    EVALUATIONS,
+    TRAINING,
+    FinetuneConfig,
+    forecast_of,
+    moments_of,
+    supervision_of,
+    with_student_defaults,
+)
+from cupel.teach.label_files import read_labels
+from cupel.teach.labels import QUADRANTS
+from cupel.teach.panel import build_panel, evaluation_tasks, refuse_trained
+from cupel.teach.selection_rules import Chosen
+from cupel.teach.sft_config import rate_at, steps_per_epoch, total_steps
+from cupel.teach.student import Student
+from cupel.teach.supervision import Supervision
+
+if TYPE_CHECKING:
+    from cupel.teach.sft import Item, Trainer
+
+MODEL = "model"
+"""Folder of the trained model in the run folder."""
+
+
+class FinetuneRecipe:
+    """`teach.finetune`: one training of the matrix with its evaluations."""
+
+    name = "teach.finetune"
+    config_type = FinetuneConfig
+    streams: Mapping[str, Sequence[Metric] | None] = {
+        "metrics.jsonl": TRAINING,
+        "evaluations.jsonl": EVALUATIONS,
+        "episodes.jsonl": None,
+    }
+    preload = ("cupel.teach.finetune",)
+
+    def prepare(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Lay the student's defaults under what the user passed."""
+        return with_student_defaults(data)
+
+    def forecast(self, config: FinetuneConfig) -> Forecast:
+        """Count updates; refuse what cannot be trained."""
+        return forecast_of(config)
+
+    def run(self, config: FinetuneConfig, context: RunContext) -> Result:
+        """Train and evaluate."""
+        return finetune(config, context)
+
+
+RECIPE = FinetuneRecipe()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Judge:
+    """Evaluates one student after another on the same tasks and failure states.
+
+    Attributes:
+        kept: by test task, whether the start solves it in a pass that is not scored.
+        rows: the latest evaluation's numbers; first: the first one's.
+    """
+
+    config: FinetuneConfig
+    context: RunContext
+    name: str
+    tasks: tuple[int, ...]
+    panel: Panel
+    kept: dict[str, bool | None] = field(default_factory=dict)
+    first: dict[str, Scalar] = field(default_factory=dict)
+    latest: dict[str, Scalar] = field(default_factory=dict)
+
+    def measure_retention(self, start: Student) -> None:
+        """Find the tasks that the start solves, in a pass of its own."""
+        self.context.recorder.doing = "retention pass"
+        self.kept = retention_pass(
+            start,
+            self.config.evaluation,
+            tasks=self.tasks,
+            randomness=self.context.randomness,
+        )
+
+    def evaluate(self, student: Student, step: int, *, trained: bool) -> None:
+        """Evaluate after `step` updates and write the rows."""
+        self.context.recorder.doing = "evaluating"
+        rows = evaluate_model(
+            student,
+            self.config.evaluation,
+            tasks=self.tasks,
+            panel=self.panel,
+            randomness=self.context.randomness,
+            model=self.name if trained else "BASE",
+            train_seed=self.context.seed if trained else None,
+        )
+        recorder = self.context.recorder
+        recorder.log_many("episodes.jsonl", ({"step": step, **row.to_row()} for row in rows))
+        numbers = summary(rows) | _by_quadrant(rows) | _retention(rows, self.kept)
+        cell = {"step": step, "condition": self.context.condition, "seed": self.context.seed}
+        recorder.log("evaluations.jsonl", {**cell, **numbers})
+        self.first = self.first or numbers
+        self.latest = numbers
+
+
+def finetune(config: FinetuneConfig, context: RunContext) -> Result:
+    """Run one cell of the matrix, or continue it from its checkpoint."""
+    labels = read_labels(Path(config.labels))
+    chosen = moments_of(config, labels, context.randomness)
+    supervision = supervision_of(config, chosen)
+    training = config.selection.rule != "none"
+    if training and not supervision.examples:
+        raise DataError(
+            f"teach.finetune: {len(chosen.labels)} moments give no {config.format} example: "
+            f"{dict(supervision.dropped)}; label with a teacher, or choose another format"
+        )
+    judge = _judge(config, context, build_panel(
+        labels, config.evaluation.n_snapshots_per_quadrant
+    ))  # fmt: skip
+    refuse_trained(
+        judge.tasks,
+        judge.panel,
+        environment=config.evaluation.environment,
+        trained={label.id: label.moment.task_id for label in chosen.labels},
+    )
+    _write_configs(config, context, judge.name, chosen, supervision)
+    student = _start(config, context)
+    if not training:
+        judge.measure_retention(student)
+        judge.evaluate(student, 0, trained=False)
+        return _result(judge, supervision, steps=0, losses=())
+    return _train_and_judge(config, context, judge, supervision, student)
+
+
+def _train_and_judge(
+    config: FinetuneConfig,
+    context: RunContext,
+    judge: _Judge,
+    supervision: Supervision,
+    student: Any,
+) -> Result:
+    from cupel.policy.distribution_cache import DistributionCache
+    from cupel.teach.language_student import LanguageStudent
+    from cupel.teach.sft import Trainer
+
+    trainer = Trainer(student.policy, config.sft, seed=context.seed)
+    items = trainer.items(supervision.examples)
+    losses: list[float] = []
+    done = 0
+    if context.resume is not None:
+        trainer.load(context.resume.folder)
+        state = context.resume.state
+        done, losses = state["done"], list(state["losses"])
+        judge.kept, judge.first = dict(state["kept"]), dict(state["first"])
+    elif config.evaluate_start:
+        judge.measure_retention(student)
+        judge.evaluate(student, 0, trained=False)
+        _save(trainer, context, judge, done, losses)
+    _train(config, context, trainer, items, judge, done, losses)
+    folder = _save_model(trainer, context.folder / MODEL)
+    tuned = config.student.model_copy(update={"model": str(folder)})
+    acting = LanguageStudent(trainer.policy, tuned, DistributionCache(None))
+    judge.evaluate(acting, len(losses), trained=True)
+    return _result(judge, supervision, steps=len(losses), losses=losses)
+
+
+def _train(
+    config: FinetuneConfig,
+    context: RunContext,
+    trainer: Trainer,
+    items: Sequence[Item],
+    judge: _Judge,
+    done: int,
+    losses: list[float],
+) -> None:
+    """Take the remaining updates; a checkpoint at the end of every pass over the examples."""
+    settings, n = config.sft, len(items)
+    steps, a_pass = total_steps(n, settings), steps_per_epoch(n, settings)
+    size = settings.batch_size * settings.gradient_accumulation_steps
+    context.recorder.doing = "training"
+    for step in range(done, steps):
+        epoch, at = divmod(step, a_pass)
+        order = context.randomness.generator("example_order", epoch).permutation(n)
+        batch = [items[index] for index in order[at * size : (at + 1) * size]]
+        rate = rate_at(step, steps, settings)
+        found = trainer.step(batch, rate, number=step)
+        losses.append(found.loss)
+        context.recorder.log(
+            "metrics.jsonl",
+            {
+                "step": step,
+                "condition": context.condition,
+                "seed": context.seed,
+                "epoch": epoch,
+                "loss": found.loss,
+                "lr": rate,
+                "grad_norm": found.grad_norm,
+                "examples": len(batch),
+                "loss_tokens": found.loss_tokens,
+            },
+        )
+        if at + 1 == a_pass or step + 1 == steps:
+            _save(trainer, context, judge, step + 1, losses)
+
+
+def _judge(config: FinetuneConfig, context: RunContext, panel: Panel) -> _Judge:
+    for quadrant, count in panel.short.items():
+        context.recorder.event(f"panel: {quadrant} has {count} failure states of {panel.asked}")
+    tasks = evaluation_tasks(config.evaluation.environment, config.evaluation.n_tasks)
+    name = config.run_id or context.condition
+    return _Judge(config=config, context=context, name=name, tasks=tasks, panel=panel)
+
+
+def _start(config: FinetuneConfig, context: RunContext) -> Any:
+    """Build the student that training starts from."""
+    from cupel.teach.language_student import build_student
+
+    return build_student(
+        config.student, device=context.slot.device, threads=context.slot.threads, cache=None
+    )
+
+
+def _save(
+    trainer: Trainer, context: RunContext, judge: _Judge, done: int, losses: Sequence[float]
+) -> None:
+    state = {"done": done, "losses": list(losses), "kept": judge.kept, "first": judge.first}
+    context.checkpoints.save(done, trainer.save, state)
+
+
+def _save_model(trainer: Trainer, folder: Path) -> Path:
+    """Write the model folder whole."""
+    scratch = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainer.save_model(scratch)
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+    return folder
+
+
+def _write_configs(
+    config: FinetuneConfig,
+    context: RunContext,
+    name: str,
+    chosen: Chosen,
+    supervision: Supervision,
+) -> None:
+    """Write what was trained, how, and on which snapshots, before training starts."""
+    rule = config.selection
+    documented = {
+        "quadrant": "quadrant_specific",
+        "uniform": "uniform_random",
+        "all": "all_quadrants",
+    }
+    for note in chosen.notes:
+        context.recorder.event(f"selection: {note}")
+    for reason, count in supervision.dropped.items():
+        context.recorder.event(f"supervision: {count} moments dropped: {reason}")
+    trained = rule.rule != "none"
+    write_json(
+        context.folder / "run_config.json",
+        {
+            "run_config": {
+                "run_id": name,
+                "quadrant": rule.quadrant or "all",
+                "supervision": config.format,
+                "selection": documented.get(rule.rule, rule.rule),
+                "contrast_as": config.contrast_as,
+                "hint_as": config.hint_as,
+            },
+            "n_examples": len(supervision.examples),
+            "model_path": str(context.folder / MODEL) if trained else "",
+            "pool": chosen.pool,
+            "dropped": dict(supervision.dropped),
+            "answer_in_prompt_rate": supervision.answer_in_prompt_rate,
+            "trained_snapshots": {each.snapshot_id: each.task_id for each in supervision.examples},
+        },
+    )
+    write_json(
+        context.folder / "training_config.json",
+        {
+            "run_id": name,
+            "seed": context.seed,
+            "base_model": config.student.model or config.student.backend,
+            "student": to_dict(config.student),
+            "labels": config.labels,
+            **to_dict(config.sft),
+        },
+    )
+
+
+def _by_quadrant(rows: Sequence[EpisodeRow]) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    for name in QUADRANTS:
+        ours = [row for row in rows if row.quadrant == name and row.success is not None]
+        found[f"panel_success_rate_{name[:2]}"] = mean_or_none([row.success for row in ours])
+        odds = mean_or_none([row.success_probability for row in ours])
+        found[f"panel_success_probability_{name[:2]}"] = odds
+    return found
+
+
+def _retention(rows: Sequence[EpisodeRow], kept: Mapping[str, bool | None]) -> dict[str, Scalar]:
+    ours = [row for row in rows if row.dataset == "tasks" and kept.get(row.task_id)]
+    return {
+        "retention_rate": mean_or_none([row.success for row in ours]),
+        "retention_tasks": len(ours),
+    }
+
+
+_TOLD = (
+    "success_rate",
+    "success_probability",
+    "panel_success_rate",
+    "panel_success_probability",
+    "retention_rate",
+)
+
+
+def _result(
+    judge: _Judge, supervision: Supervision, *, steps: int, losses: Sequence[float]
+) -> Result:
+    """Return the run's numbers; `_start` ones are None where the start was not evaluated."""
+    before = judge.first if judge.first is not judge.latest or not steps else {}
+    values: dict[str, Scalar] = {
+        "run_id": judge.name,
+        "steps": steps,
+        "n_examples": len(supervision.examples),
+        "n_dropped": sum(supervision.dropped.values()),
+        "answer_in_prompt_rate": supervision.answer_in_prompt_rate,
+        "loss_start": losses[0] if losses else None,
+        "loss_end": losses[-1] if losses else None,
+        "model_path": MODEL if steps else None,
+    }
+    for name in _TOLD:
+        values[f"{name}_start"] = before.get(name)
+        values[f"{name}_end"] = judge.latest.get(name)
+    return Result(values=values)
