@@ -1,4 +1,4 @@
-"""Action scores: those of a plain forward pass, the same bits in any company, or a named refusal."""
+"""Action scores: those of a plain forward pass, the same bits in any company, or a refusal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cupel.policy.tiny import tiny_tokenizer
 from cupel.policy.tokens import PieceTokenizer
 from cupel.policy.torch_policy import TorchPolicy
 
-WORDS = tuple(f" w{index:02d}" for index in range(50)) + ("\ngo:", "go:")
+WORDS = (*(f" w{index:02d}" for index in range(50)), "\ngo:", "go:")
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 VOCABULARY = len(SPECIALS) + len(WORDS)
 SIZES: dict[str, Any] = {
