@@ -45,7 +45,11 @@ def _hashed(texts: Sequence[str], dim: int) -> NDArray[np.float64]:
     except ImportError:
         raise MissingExtraError("the hashing embedder", "teach") from None
     vectorizer = HashingVectorizer(
-        n_features=dim, ngram_range=(1, 2), alternate_sign=True, norm="l2", lowercase=True
+        n_features=dim,
+        ngram_range=(1, 2),
+        token_pattern=r"\w+",  # one-letter words and single digits count too
+        alternate_sign=True,
+        norm="l2",
     )
     if not texts:
         return np.zeros((0, dim))

@@ -112,9 +112,9 @@ def score_top(label_N: FloatArray, ranking_N: FloatArray, k: int) -> TopScore:
     return TopScore(
         k=k,
         k_used=used,
-        precision_pos=float(in_top_N @ (label_N > 0)) / used,
+        precision_pos=_exact_share(float(in_top_N @ (label_N > 0)), used),
         base_rate=float((label_N > 0).mean()),
-        overlap=float(in_top_N @ top_shares(label_N, used)) / used,
+        overlap=_exact_share(float(in_top_N @ top_shares(label_N, used)), used),
         ndcg=ndcg(np.maximum(label_N, 0.0), ranking_N, k=used),
     )
 
@@ -217,6 +217,11 @@ def clustered_difference(
         name: _percentiles(values, alpha) if len(values) > draws // 2 else None
         for name, values in found.items()
     }
+
+
+def _exact_share(total: float, of: int) -> float:
+    """Return total / of without the last bits' rounding, so that equal shares are equal."""
+    return round(total / of, 12)
 
 
 def _percentiles(values: Sequence[float], alpha: float) -> Interval:

@@ -7,6 +7,7 @@ what a model says of rows it was fitted to, early stopping included.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -86,7 +87,8 @@ class Fitted:
 
     def predict(self, features_MD: FloatArray) -> Predicted:
         """Predict every head that had labels."""
-        predicted: Predicted = self.model.predict(features_MD)
+        with one_pool(1):
+            predicted: Predicted = self.model.predict(features_MD)
         return predicted
 
 
@@ -131,18 +133,31 @@ def fit(
         MissingExtraError: scikit-learn or torch is not installed.
     """
     weighted = config.noise_weighted
-    match name:
-        case "ridge":
-            model: Any = fit_ridge(features_ND, targets, tasks_N, noise_weighted=weighted)
-        case "gbm":
-            model = fit_boosting(
-                features_ND, targets, noise_weighted=weighted, seed=seed, threads=threads
-            )
-        case "mlp":
-            return _fit_network(
-                features_ND, targets, tasks_N, config, seed=seed, threads=threads, epochs=epochs
-            )
+    with one_pool(threads):
+        match name:
+            case "ridge":
+                model: Any = fit_ridge(features_ND, targets, tasks_N, noise_weighted=weighted)
+            case "gbm":
+                model = fit_boosting(features_ND, targets, noise_weighted=weighted, seed=seed)
+            case "mlp":
+                return _fit_network(
+                    features_ND, targets, tasks_N, config, seed=seed, threads=threads, epochs=epochs
+                )
     return Fitted(name=name, model=model)
+
+
+def one_pool(threads: int) -> AbstractContextManager[Any]:
+    """Hold every numerical library to `threads` threads; small arrays gain nothing from more.
+
+    Raises:
+        MissingExtraError: scikit-learn (whose threadpoolctl this is) is not installed.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError("training a predictor", "teach") from None
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=threads)
+    return limits
 
 
 def _fit_network(

@@ -102,7 +102,7 @@ def fit_ridge(
     """Fit ridge regression; classes are regressed as indicators.
 
     Raises:
-        MissingExtraError: scikit-learn is not installed.
+        MissingExtraError: scikit-learn, which makes the inner folds, is not installed.
     """
     scaler = scaler_of(features_ND)
     scaled = scaler(features_ND)
@@ -111,7 +111,8 @@ def fit_ridge(
     for head, goal_NC, weight_N in _goals(targets, noise_weighted):
         known = targets.known(head)
         alpha = _penalty(scaled[known], goal_NC[known], weight_N[known], tasks_N[known])
-        weights[head] = _solve(scaled[known], goal_NC[known], weight_N[known], alpha)
+        equations = _normal(scaled[known], goal_NC[known], weight_N[known])
+        weights[head] = equations.solve(alpha)
         alphas[head] = alpha
     return Ridge(scaler=scaler, weights=weights, alphas=alphas)
 
@@ -122,7 +123,6 @@ def fit_boosting(
     *,
     noise_weighted: bool,
     seed: int,
-    threads: int,
     rounds: int = 60,
 ) -> Boosting:
     """Fit histogram gradient boosting: few rounds, small leaves, no early stopping.
@@ -135,7 +135,6 @@ def fit_boosting(
             HistGradientBoostingClassifier,
             HistGradientBoostingRegressor,
         )
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError:
         raise MissingExtraError("gradient boosting", "teach") from None
     settings = {
@@ -149,22 +148,21 @@ def fit_boosting(
     regressors: dict[Regression, Any] = {}
     classifiers: dict[Classification, Any] = {}
     only: dict[Classification, int] = {}
-    with threadpool_limits(limits=threads):
-        for regression in REGRESSIONS:
-            known = targets.known(regression)
-            if known.any():
-                weight_N = noise_weights(targets, regression, on=noise_weighted)[known]
-                model = HistGradientBoostingRegressor(**settings)
-                goal_M = targets.values[regression][known]
-                regressors[regression] = model.fit(features_ND[known], goal_M, weight_N)
-        for head, class_N in targets.classes.items():
-            known = targets.known(head)
-            found = np.unique(class_N[known])
-            if len(found) == 1:
-                only[head] = int(found[0])
-            elif len(found) > 1:
-                classifier = HistGradientBoostingClassifier(**settings)
-                classifiers[head] = classifier.fit(features_ND[known], class_N[known])
+    for regression in REGRESSIONS:
+        known = targets.known(regression)
+        if known.any():
+            weight_N = noise_weights(targets, regression, on=noise_weighted)[known]
+            model = HistGradientBoostingRegressor(**settings)
+            goal_M = targets.values[regression][known]
+            regressors[regression] = model.fit(features_ND[known], goal_M, weight_N)
+    for head, class_N in targets.classes.items():
+        known = targets.known(head)
+        found = np.unique(class_N[known])
+        if len(found) == 1:
+            only[head] = int(found[0])
+        elif len(found) > 1:
+            classifier = HistGradientBoostingClassifier(**settings)
+            classifiers[head] = classifier.fit(features_ND[known], class_N[known])
     return Boosting(regressors=regressors, classifiers=classifiers, only_class=only)
 
 
@@ -212,27 +210,47 @@ def _penalty(
     folds = inner_folds(tasks_N, 3)
     if not folds:
         return ALPHAS[-1]
-    losses = []
-    for alpha in ALPHAS:
-        loss = 0.0
-        for train, test in folds:
-            fitted = _solve(scaled_ND[train], goal_NC[train], weight_N[train], alpha)
+    loss_A = np.zeros(len(ALPHAS))
+    for train, test in folds:
+        equations = _normal(scaled_ND[train], goal_NC[train], weight_N[train])
+        for number, alpha in enumerate(ALPHAS):
+            fitted = equations.solve(alpha)
             residual = goal_NC[test] - scaled_ND[test] @ fitted[:-1] - fitted[-1]
-            loss += float((weight_N[test, None] * residual**2).sum())
-        losses.append(loss)
-    return ALPHAS[int(np.argmin(losses))]
+            loss_A[number] += float((weight_N[test, None] * residual**2).sum())
+    return ALPHAS[int(np.argmin(loss_A))]
 
 
-def _solve(
-    scaled_ND: FloatArray, goal_NC: FloatArray, weight_N: FloatArray, alpha: float
-) -> FloatArray:
-    try:
-        from sklearn.linear_model import Ridge as Solver  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingExtraError("ridge regression", "teach") from None
-    solver = Solver(alpha=alpha, solver="cholesky").fit(scaled_ND, goal_NC, weight_N)
-    coefficients = np.atleast_2d(solver.coef_)
-    return np.vstack([coefficients.T, np.atleast_1d(solver.intercept_)[None, :]])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Normal:
+    """The weighted, centred normal equations of some rows; every penalty is one small solve."""
+
+    gram_DD: FloatArray
+    moment_DC: FloatArray
+    mean_D: FloatArray
+    goal_C: FloatArray
+
+    def solve(self, alpha: float) -> FloatArray:
+        """Return coefficients and, in the last row, the unpenalised intercept [D + 1, C].
+
+        Source: Hoerl & Kennard 1970.
+        """
+        penalised = self.gram_DD + alpha * np.eye(len(self.gram_DD))
+        weights_DC = np.linalg.solve(penalised, self.moment_DC)
+        intercept_C = self.goal_C - self.mean_D @ weights_DC
+        return np.vstack([weights_DC, intercept_C[None, :]])
+
+
+def _normal(scaled_ND: FloatArray, goal_NC: FloatArray, weight_N: FloatArray) -> _Normal:
+    share_N = weight_N / weight_N.sum()
+    mean_D, goal_C = share_N @ scaled_ND, share_N @ goal_NC
+    centred = scaled_ND - mean_D
+    weighted = centred * weight_N[:, None]
+    return _Normal(
+        gram_DD=weighted.T @ centred,
+        moment_DC=weighted.T @ (goal_NC - goal_C),
+        mean_D=mean_D,
+        goal_C=goal_C,
+    )
 
 
 def _shares(scores_NC: FloatArray) -> FloatArray:
