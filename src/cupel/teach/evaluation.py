@@ -20,10 +20,10 @@ from cupel.lab.metrics import Scalar
 from cupel.lab.randomness import Randomness
 from cupel.teach.branching import uniforms_of
 from cupel.teach.environments.base import EnvironmentConfig
+from cupel.teach.episodes import run_episodes
 from cupel.teach.evaluation_starts import Answer, Chance, answers, chances, start_of
 from cupel.teach.labels import LabelledMoment, Quadrant
 from cupel.teach.records import Episode, StopReason
-from cupel.teach.rollouts import run_episodes
 from cupel.teach.stuckness import stuckness
 from cupel.teach.student import ActionProbs, Query, Student, tempered
 

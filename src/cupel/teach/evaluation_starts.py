@@ -20,10 +20,10 @@ from cupel.teach.environments.base import (
     restore,
     take_snapshot,
 )
+from cupel.teach.episodes import run_episodes
 from cupel.teach.exact import Root, success_bounds
 from cupel.teach.labels import LabelledMoment
 from cupel.teach.prompts import build_prompt
-from cupel.teach.rollouts import run_episodes
 from cupel.teach.student import Query, Student
 
 if TYPE_CHECKING:
