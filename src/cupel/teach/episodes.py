@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cupel.errors import UsageError
 from cupel.lab.randomness import counter_of
 from cupel.teach.environments.base import (
+    Environment,
     EnvironmentConfig,
     Snapshot,
     make_environment,
@@ -61,11 +62,12 @@ def run_episodes(
         ConfigError, DataError: a snapshot cannot be restored.
     """
     graph = StateGraph(environment)
+    named = make_environment(environment)  # knows its level's name where the config leaves it out
     walks: list[tuple[int | Snapshot, Walk]] = []
     for start in starts:
         before = 0 if isinstance(start, int) else len(start.actions)
         horizon = max(environment.max_steps - before, 0) if max_steps is None else max_steps
-        name = _name(environment, start)
+        name = _name(named, start)
         for replicate in range(replicates):
             walk = Walk(counter=counter_of(name), replicate=replicate, horizon=horizon)
             _place(walk, graph, start)
@@ -78,8 +80,7 @@ def run_episodes(
     else:
         advance([walk for _, walk in walks], graph, Scorer(actor), uniforms)
     maker = _Maker(
-        environment=environment,
-        version=make_environment(environment).version,
+        environment=named,
         who="expert" if isinstance(actor, ExpertActor) else "student",
         actor=actor.identity if actor_name is None else actor_name,
         keep_probs=keep_probs,
@@ -87,7 +88,7 @@ def run_episodes(
     return [maker.episode(start, walk, graph) for start, walk in walks]
 
 
-def _name(environment: EnvironmentConfig, start: int | Snapshot) -> str:
+def _name(environment: Environment, start: int | Snapshot) -> str:
     if isinstance(start, int):
         return task_id(environment.name, environment.level, start)
     return start.id
@@ -107,8 +108,7 @@ def _place(walk: Walk, graph: StateGraph, start: int | Snapshot) -> None:
 class _Maker:
     """Makes records of walks."""
 
-    environment: EnvironmentConfig
-    version: str
+    environment: Environment
     who: str
     actor: str
     keep_probs: bool
@@ -122,7 +122,7 @@ class _Maker:
             id=f"{self.who}-{name}-r{walk.replicate}",
             environment=self.environment.name,
             level=self.environment.level,
-            version=self.version,
+            version=self.environment.version,
             seed=seed,
             task_id=task_id(self.environment.name, self.environment.level, seed),
             task=graph.states[walk.at].seen.task if walk.at >= 0 else "",
