@@ -12,49 +12,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from cupel.errors import ConfigError, DataError, MissingExtraError
 from cupel.policy.config import PolicyConfig
-from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
+from cupel.policy.torch_policy import load_torch_policy
 from cupel.teach.preference import distillation_loss, dpo_loss, two_candidate_loss
 from cupel.teach.sft import Trainer, encode
 from cupel.teach.sft_config import SftSettings, rate_at, total_steps
 from cupel.teach.supervision import Example
-
-WORDS = "task state actions action note reach cell go left right leap wait a b c d e f : ; 1 2 3"
-
-
-def tokenizer() -> Any:
-    vocabulary = {word: at for at, word in enumerate(["<pad>", "<eos>", "<unk>", *WORDS.split()])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    )
-
-
-def policy(seed: int = 0) -> TorchPolicy:
-    torch.set_num_threads(1)
-    config = Qwen3Config(
-        vocab_size=len(WORDS.split()) + 3,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=48,
-        tie_word_embeddings=True,
-        initializer_range=0.15,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config)
-    return TorchPolicy(model, tokenizer(), PolicyConfig(backend="torch"), threads=1)
+from tests.teach.small_language import small_policy
 
 
 def example(prompt: str, completion: str, **changes: Any) -> Example:
@@ -87,7 +53,7 @@ def gradients(trainer: Trainer, batch: Any) -> dict[str, torch.Tensor]:
 
 
 def test_the_loss_is_that_of_completion_and_end_token_and_no_prompt_token() -> None:
-    trained = policy()
+    trained = small_policy()
     trainer = Trainer(trained, FULL, seed=0)
     for given_example in EXAMPLES:
         (item,) = trainer.items([given_example])
@@ -105,7 +71,7 @@ def test_the_loss_is_that_of_completion_and_end_token_and_no_prompt_token() -> N
 
 
 def test_a_padded_batch_has_the_gradient_of_its_examples_one_by_one() -> None:
-    trainer = Trainer(policy(), FULL, seed=0)
+    trainer = Trainer(small_policy(), FULL, seed=0)
     items = trainer.items(EXAMPLES)
     together = gradients(trainer, items)
     tokens = [item.weight * item.loss_tokens for item in items]
@@ -124,8 +90,8 @@ def test_the_split_into_passes_never_changes_a_step(budget: int, kind: str) -> N
         "distill": {"guided_prompt": "note : a action :", "actions": ("left", "go left", "wait")},
     }[kind]
     rows = [example(e.prompt, e.completion, weight=e.weight, **extra) for e in EXAMPLES]
-    whole = Trainer(policy(), FULL, seed=0)
-    split = Trainer(policy(), FULL.model_copy(update={"microbatch_tokens": budget}), seed=0)
+    whole = Trainer(small_policy(), FULL, seed=0)
+    split = Trainer(small_policy(), FULL.model_copy(update={"microbatch_tokens": budget}), seed=0)
     one, other = whole.step(whole.items(rows), 0.0), split.step(split.items(rows), 0.0)
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
     assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
@@ -140,7 +106,7 @@ def test_the_split_into_passes_never_changes_a_step(budget: int, kind: str) -> N
     ],
 )
 def test_training_raises_what_it_is_to_raise(extra: Any) -> None:
-    trainer = Trainer(policy(), FULL, seed=0)
+    trainer = Trainer(small_policy(), FULL, seed=0)
     items = trainer.items([example("state : a action :", " leap", **extra)])
     first = trainer.step(items, 3e-3).loss
     for number in range(20):
@@ -152,7 +118,7 @@ def test_training_raises_what_it_is_to_raise(extra: Any) -> None:
 
 
 def test_a_distilled_model_gives_without_the_note_what_it_gave_with_it() -> None:
-    trainer = Trainer(policy(), FULL, seed=0)
+    trainer = Trainer(small_policy(), FULL, seed=0)
     actions = ("left", "leap", "wait")
     rows = [example("state : a action :", " leap", guided_prompt="note : f f : action :",
                     actions=actions)]  # fmt: skip
@@ -166,13 +132,13 @@ def test_a_distilled_model_gives_without_the_note_what_it_gave_with_it() -> None
 
 
 def test_checkpointed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
-    unbroken = Trainer(policy(), FULL, seed=0)
+    unbroken = Trainer(small_policy(), FULL, seed=0)
     items = unbroken.items(EXAMPLES)
     for number in range(4):
         if number == 2:
             unbroken.save(tmp_path)
         unbroken.step(items, 1e-3, number=number)
-    resumed = Trainer(policy(seed=1), FULL, seed=0)
+    resumed = Trainer(small_policy(seed=1), FULL, seed=0)
     resumed.load(tmp_path)
     for number in (2, 3):
         resumed.step(items, 1e-3, number=number)
@@ -180,7 +146,7 @@ def test_checkpointed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
 
 
 def test_reset_makes_the_next_training_the_first_again() -> None:
-    trainer = Trainer(policy(), FULL, seed=0)
+    trainer = Trainer(small_policy(), FULL, seed=0)
     items, start = trainer.items(EXAMPLES), trainer.weights()
     hashes = []
     for _ in range(2):
@@ -191,20 +157,20 @@ def test_reset_makes_the_next_training_the_first_again() -> None:
 
 
 def test_an_example_that_is_too_long_stops_the_run_and_is_not_cut() -> None:
-    trainer = Trainer(policy(), FULL.model_copy(update={"max_length": 16}), seed=0)
+    trainer = Trainer(small_policy(), FULL.model_copy(update={"max_length": 16}), seed=0)
     with pytest.raises(DataError, match="moment m1 has 24 tokens, more than max_length 16"):
         trainer.items([example("a " * 20 + "action :", " left", snapshot_id="m1")])
 
 
 def test_a_tokenizer_that_joins_prompt_and_completion_is_refused() -> None:
     with pytest.raises(DataError, match="begin with a token of its own"):
-        encode(policy().tokenizer, "go le", ["ft"])
+        encode(small_policy().tokenizer, "go le", ["ft"])
 
 
 def test_adapters_without_their_library_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'cupel\[lora\]'"):
-        Trainer(policy(), SftSettings(), seed=0)
+        Trainer(small_policy(), SftSettings(), seed=0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs the extra 'lora'")
@@ -212,7 +178,7 @@ class TestAdapters:
     settings = SftSettings(lora_rank=4, lora_alpha=8, lora_dropout=0.5, learning_rate=1e-2)
 
     def test_only_adapters_are_trained_and_they_start_as_the_identity(self) -> None:
-        plain, adapted = policy(), policy()
+        plain, adapted = small_policy(), small_policy()
         trainer = Trainer(adapted, self.settings, seed=0)
         assert all("lora_" in name for name in trainer.parameters)
         (item,) = trainer.items(EXAMPLES[:1])
@@ -222,14 +188,14 @@ class TestAdapters:
     def test_training_is_a_function_of_the_seed(self) -> None:
         losses = []
         for seed in (0, 0, 1):
-            trainer = Trainer(policy(), self.settings, seed=seed)
+            trainer = Trainer(small_policy(), self.settings, seed=seed)
             items = trainer.items(EXAMPLES)
             steps = [trainer.step(items, 1e-2, number=number) for number in range(3)]
             losses.append([step.loss for step in steps])
         assert losses[0] == losses[1] != losses[2]
 
     def test_the_saved_model_acts_as_the_trained_one(self, tmp_path: Path) -> None:
-        trainer = Trainer(policy(), self.settings, seed=0)
+        trainer = Trainer(small_policy(), self.settings, seed=0)
         items = trainer.items(EXAMPLES)
         for number in range(5):
             trainer.step(items, 1e-2, number=number)
@@ -242,23 +208,25 @@ class TestAdapters:
             np.testing.assert_allclose(got, expected, atol=1e-4)
 
     def test_a_checkpoint_holds_the_adapters_only(self, tmp_path: Path) -> None:
-        unbroken = Trainer(policy(), self.settings, seed=0)
+        unbroken = Trainer(small_policy(), self.settings, seed=0)
         items = unbroken.items(EXAMPLES)
         unbroken.step(items, 1e-2, number=0)
         unbroken.save(tmp_path)
         want = unbroken.step(items, 1e-2, number=1)
-        resumed = Trainer(policy(), self.settings, seed=0)
+        resumed = Trainer(small_policy(), self.settings, seed=0)
         resumed.load(tmp_path)
         assert resumed.step(items, 1e-2, number=1) == want
         assert (tmp_path / "model.safetensors").stat().st_size < 40_000
 
     def test_a_model_without_the_named_matrices_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="has no such matrix"):
-            Trainer(policy(), self.settings.model_copy(update={"lora_targets": ("x",)}), seed=0)
+            Trainer(
+                small_policy(), self.settings.model_copy(update={"lora_targets": ("x",)}), seed=0
+            )
 
 
 def test_full_weights_saved_load_like_any_model(tmp_path: Path) -> None:
-    trainer = Trainer(policy(), FULL, seed=0)
+    trainer = Trainer(small_policy(), FULL, seed=0)
     items = trainer.items(EXAMPLES)
     trainer.step(items, 1e-2)
     trainer.save_model(tmp_path)
