@@ -102,7 +102,7 @@ def run_branches(
         if branch.controller == "expert":  # it goes the same way in every condition and replicate
             way = (walk.counter, branch.horizon, branch.first_action)
             if way not in experts:
-                walk_expert(walk, graph.environment(branch.snapshot), uniforms=uniforms)
+                walk_expert(walk, graph.environment(branch.snapshot))
                 experts[way] = walk
             walk = experts[way]
         walks.append(walk)

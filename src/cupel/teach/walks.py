@@ -169,13 +169,20 @@ def _over(walk: Walk, graph: StateGraph) -> bool:
 
 
 def walk_expert(
-    walk: Walk, environment: Environment, *, flip_rate: float = 0.0, uniforms: Uniforms
+    walk: Walk,
+    environment: Environment,
+    *,
+    flip_rate: float = 0.0,
+    uniforms: Uniforms | None = None,
 ) -> None:
     """Let the environment's own expert walk to the end; `environment` is used up.
 
     With probability `flip_rate` a step takes another valid action, all alike. Where the expert
     has nothing to say, the walk ends as "ended" if success is out of reach in the steps left, and
     as "error" if that is not so or not known: what was not measured is not a failure.
+
+    Args:
+        uniforms: needed only to flip.
     """
     try:
         _walk_expert(walk, environment, flip_rate, uniforms)
@@ -184,7 +191,7 @@ def walk_expert(
 
 
 def _walk_expert(
-    walk: Walk, environment: Environment, flip_rate: float, uniforms: Uniforms
+    walk: Walk, environment: Environment, flip_rate: float, uniforms: Uniforms | None
 ) -> None:
     while walk.stop is None:
         seen = walk.final = see(environment)
@@ -200,6 +207,7 @@ def _walk_expert(
                 walk.stop, walk.message = _given_up(environment, left)
                 return
             if flip_rate and forced is None:
+                assert uniforms is not None
                 key = (walk.counter, walk.replicate, len(walk.taken))
                 action = _flipped(action, seen.actions, flip_rate, float(uniforms([key])[0]))
             step = environment.step(action)
