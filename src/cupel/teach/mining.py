@@ -53,11 +53,11 @@ class MineConfig(Config):
     source: Literal["failures", "sampled"] = "failures"
     """failures: a ladder of states before each failure; sampled: each decision point with
     probability `sample_rate`, for expert episodes (experiment B)."""
-    offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+    offsets: Annotated[list[int], Field(min_length=1)] = Field(
         default_factory=lambda: list(OFFSETS)
     )
     """Steps before the anchor at which states are taken; one that would lie before the episode's
-    first state takes that."""
+    first state takes that. Negative: after it, where success is lost already (a lost cause)."""
     anchor: AnchorMethod = "auto"
     """How a failure is located. optimal: last step with success within reach; expert: the same by
     what the expert achieves; rules: loop, timeout, least confidence; auto: the first that knows."""
@@ -169,7 +169,8 @@ def mine_episode(
     ways = replay(episode, environment)
     anchor = find_anchor(episode, ways, max_steps=max_steps, method=config.anchor)
     kind = failure_type(episode)
-    steps = dict.fromkeys(max(anchor.step - offset, 0) for offset in config.offsets)
+    last = episode.n_steps - 1
+    steps = dict.fromkeys(min(max(anchor.step - back, 0), last) for back in config.offsets)
     return [
         moment_at(episode, step, kind=kind, anchor=anchor.step, rule=anchor.rule) for step in steps
     ]

@@ -33,7 +33,7 @@ def select(
     they are the same snapshot (then one row can only hold one of the actions).
     """
     caps = _Caps(most=max_snapshots, per_task=max_per_task, per_type=max_per_type)
-    order = sorted(range(len(candidates)), key=lambda at: (candidates[at].offset, at))
+    order = sorted(range(len(candidates)), key=lambda at: (abs(candidates[at].offset), at))
     kept = sorted(at for at in order if caps.admits(candidates[at]))
     return Selection(moments=tuple(candidates[at] for at in kept), dropped=dict(caps.dropped))
 
