@@ -1,0 +1,210 @@
+"""Figures of the labels: where moments lie in U and L (H1), and whether the patch test predicts
+what training brings (H2).
+
+Draws with matplotlib. Knows documented fields; refuses to draw a label that a row does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cupel.report.teach_canvas import (
+    DIVERGING,
+    QUADRANT_COLOURS,
+    QUADRANT_MARKERS,
+    QUADRANT_NAMES,
+    canvas,
+    percent_axis,
+    point,
+)
+from cupel.report.teach_measures import Labelled, labelled_of, mean_of
+from cupel.report.teach_results import MissingInput, Row, TeachResults, number
+from cupel.stats.ranking import spearman
+from cupel.teach.labels import QUADRANTS
+
+
+def landscape(results: TeachResults) -> Any:
+    """H1: moments by U and L_local, coloured by what the best note brings; and by quadrant."""
+    moments = [labelled_of(row) for row in results.labels()]
+    placed = [each for each in moments if each.U is not None and each.L is not None]
+    if not placed:
+        raise MissingInput(f"{results.path('labeled_snapshots.jsonl')}: no row has U and L_local")
+    figure, (left, right) = canvas(9.2, 4.1, columns=2, width_ratios=(1.55, 1.0))
+    _scatter(figure, left, placed)
+    tasks = len({each.task for each in placed})
+    cut = _thresholds(left, results, placed)
+    left.set_title(f"{len(placed)} moments of {tasks} tasks; dashed: {cut}")
+    _by_quadrant(right, moments)
+    handles, labels = left.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower left", fontsize=7.5)
+    return figure
+
+
+def _scatter(figure: Any, axes: Any, placed: Sequence[Labelled]) -> None:
+    known = [each for each in placed if each.ELP is not None]
+    bare = [each for each in placed if each.ELP is None]
+    if bare:
+        axes.scatter(
+            [each.U for each in bare],
+            [each.L for each in bare],
+            s=16,
+            marker="x",
+            color="0.5",
+            linewidths=0.8,
+            label=f"no patch test (n = {len(bare)})",
+        )
+    if known:
+        gains = np.array([each.ELP for each in known], dtype=float)
+        limit = max(float(np.abs(gains).max()), 0.01)
+        order = np.argsort(np.abs(gains), kind="stable")
+        drawn = axes.scatter(
+            np.array([each.U for each in known], dtype=float)[order],
+            np.array([each.L for each in known], dtype=float)[order],
+            c=gains[order],
+            cmap=DIVERGING,
+            vmin=-limit,
+            vmax=limit,
+            s=20,
+            linewidths=0.3,
+            edgecolors="0.35",
+        )
+        bar = figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.05)
+        bar.set_label(gain_name(known))
+        percent_axis(bar.ax.yaxis, signed=True)
+    axes.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set_xlabel("uncertainty U (nats)")
+    axes.set_ylabel("leverage L_local (pp)")
+    percent_axis(axes.yaxis, signed=True)
+
+
+def gain_name(known: Sequence[Labelled]) -> str:
+    """Say which gain is shown: one without optimism, or the largest of noisy ones."""
+    if any(each.biased for each in known):
+        return "ELP_net (pp): largest of noisy gains, biased up"
+    return "ELP (pp)"
+
+
+def _thresholds(axes: Any, results: TeachResults, placed: Sequence[Labelled]) -> str:
+    """Draw the thresholds that the quadrants were cut by, or the medians; return which."""
+    stored = results.json_if_there("quadrant_thresholds.json") or results.json_if_there(
+        "quadrant_thresholds_auto.json"
+    )
+    u, l_local = number(stored, "U_threshold"), number(stored, "L_threshold")
+    words = f"thresholds ({(stored or {}).get('method', 'manual')})"
+    if u is None or l_local is None:
+        u = float(np.median([each.U for each in placed if each.U is not None]))
+        l_local = float(np.median([each.L for each in placed if each.L is not None]))
+        words = "medians, no thresholds found"
+    for line in (axes.axvline(u, zorder=1), axes.axhline(l_local, zorder=1)):
+        line.set(color="0.25", linewidth=0.9, linestyle=(0, (4, 2)))
+    return words
+
+
+def _by_quadrant(axes: Any, moments: Sequence[Labelled]) -> None:
+    names = []
+    for place, quadrant in enumerate(QUADRANTS):
+        mine = [each for each in moments if each.quadrant == quadrant]
+        gain = mean_of([(each.task, each.ELP) for each in mine])
+        colour = QUADRANT_COLOURS[quadrant]
+        names.append(f"{QUADRANT_NAMES[quadrant]}\nn = {gain.n} of {len(mine)}")
+        values = [each.ELP for each in mine if each.ELP is not None]
+        spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0.0] * len(values)
+        axes.scatter(values, place + 0.0 + np.array(spread), s=5, color=colour, alpha=0.3,
+                     linewidths=0)  # fmt: skip
+        if gain.value is not None:
+            point(
+                axes,
+                (gain.value, place),
+                x_interval=gain.interval,
+                colour="black",
+                marker=QUADRANT_MARKERS[quadrant],
+            )
+    axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{gain_name(moments)}\nmean and 95 % interval by task")
+    percent_axis(axes.xaxis, signed=True)
+    axes.set_title("by quadrant")
+
+
+def patch_validation(results: TeachResults) -> Any:
+    """H2: patch-test gain against what micro-training brought, and rank correlations."""
+    found = results.json("cpt_correlation.json")
+    points = [
+        row
+        for row in found.get("data_points", ())
+        if number(row, "cpt") is not None and number(row, "elp") is not None
+    ]
+    if len(points) < 2:
+        raise MissingInput(
+            f"{results.path('cpt_correlation.json')}: {len(points)} data points; 2 are needed"
+        )
+    figure, (left, right) = canvas(8.2, 3.6, columns=2, width_ratios=(1.2, 1.0))
+    for quadrant in (*QUADRANTS, "UNASSIGNED"):
+        mine = [row for row in points if row.get("quadrant", "UNASSIGNED") == quadrant]
+        if mine:
+            left.scatter(
+                [row["cpt"] for row in mine],
+                [row["elp"] for row in mine],
+                s=16,
+                alpha=0.75,
+                linewidths=0,
+                color=QUADRANT_COLOURS.get(quadrant, "0.5"),
+                marker=QUADRANT_MARKERS.get(quadrant, "x"),
+                label=f"{quadrant[:2]} (n = {len(mine)})",
+            )
+    for draw in (left.axhline, left.axvline):
+        draw(0.0, color="0.8", linewidth=0.8, zorder=0)
+    left.set_xlabel("gain in the patch test (pp)")
+    left.set_ylabel("gain by micro-training (pp)")
+    percent_axis(left.xaxis, signed=True)
+    percent_axis(left.yaxis, signed=True)
+    left.legend(fontsize=7, loc="best")
+    left.set_title(f"{len(points)} moments")
+    _correlations(right, points, found)
+    return figure
+
+
+def _correlations(axes: Any, points: Sequence[Row], found: Mapping[str, Any]) -> None:
+    rows = [("all", points)]
+    rows += [(q, [row for row in points if row.get("quadrant") == q]) for q in QUADRANTS]
+    names = []
+    for place, (name, mine) in enumerate(rows):
+        names.append(f"{QUADRANT_NAMES.get(name, 'all')}\nn = {len(mine)}")
+        if len(mine) < 2:
+            continue
+        ranks = spearman([row["cpt"] for row in mine], [row["elp"] for row in mine])
+        if ranks.rho is None:
+            axes.text(0.02, place, "does not vary", va="center", fontsize=7, color="0.4")
+            continue
+        ends = (ranks.interval.low, ranks.interval.high) if ranks.interval else None
+        point(
+            axes,
+            (ranks.rho, place),
+            x_interval=ends,
+            colour="black" if name == "all" else QUADRANT_COLOURS[name],
+            marker="o" if name == "all" else QUADRANT_MARKERS[name],
+        )
+    _partial(axes, found)
+    axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
+    axes.axvline(0.3, color="0.6", linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-1.05, 1.05)
+    axes.set_xlabel("Spearman's ρ, 95 % interval\n(dashed: 0.3, the criterion)")
+
+
+def _partial(axes: Any, found: Mapping[str, Any]) -> None:
+    """Add the correlation that is left given p_base, where the file holds it."""
+    partial = number(found, "partial_rho")
+    if partial is None:
+        return
+    low, high = number(found, "partial_lo"), number(found, "partial_hi")
+    ends = None if low is None or high is None else (low, high)
+    point(axes, (partial, 0.28), x_interval=ends, colour="0.45", hollow=True,
+          label="given p_base")  # fmt: skip
+    axes.legend(fontsize=7, loc="lower right")
