@@ -86,7 +86,7 @@ def panel_from_file(path: Path, labels: Sequence[LabelledMoment]) -> Panel:
     """
     by_id = {each.id: each for each in labels}
     found: list[LabelledMoment] = []
-    for number, name in enumerate(_ids(path), start=1):
+    for number, name in enumerate(panel_ids(path), start=1):
         label = by_id.get(name)
         if label is None:
             raise DataError(
@@ -160,7 +160,12 @@ def _within(label: LabelledMoment, share: float) -> bool:
     return int(digest[:13], 16) / 2.0**52 < share / PANEL_SHARE
 
 
-def _ids(path: Path) -> list[str]:
+def panel_ids(path: Path) -> list[str]:
+    """Return the snapshot ids that a panel file lists, in its order; forms as `panel_from_file`.
+
+    Raises:
+        DataError: the file is missing or malformed, or an entry has no id.
+    """
     try:
         content = json.loads(read_lines(path))
     except ValueError as error:
