@@ -175,7 +175,7 @@ def test_gates_tell_a_figure_from_an_established_figure() -> None:
     assert success["figure"] == pytest.approx(0.05)
     assert (success["passed"], success["established"]) == (True, False)
     assert (by_name["retention"]["figure"], by_name["retention"]["passed"]) == (0.0, True)
-    assert by_name["retention"]["established"] is None, "nothing varies: no interval is told"
+    assert by_name["retention"]["established"] is False, "0 of 4 tasks lost leaves .60 possible"
     assert by_name["transfer_diagonal"]["passed"] is None
     assert judged["passed"] is False, "a gate without a figure is not passed"
 

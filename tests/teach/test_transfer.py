@@ -72,13 +72,31 @@ def test_mcnemar_counts_discordant_pairs() -> None:
     )
 
 
-@pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (1.0, 2 / 2**6)])
-def test_differences_that_do_not_vary_have_no_interval_but_an_honest_p(
-    shift: float, p: float
+@pytest.mark.parametrize(
+    ("shift", "p", "ends"),
+    [
+        (0.0, 1.0, (-0.4593, 0.4593)),
+        (1.0, 2 / 2**6, (0.0815, 1.0)),
+        (-1.0, 2 / 2**6, (-1.0, -0.0815)),
+    ],
+)
+def test_differences_that_do_not_vary_have_exact_bounds_and_an_honest_p(
+    shift: float, p: float, ends: tuple[float, float]
 ) -> None:
-    base = {f"t{i}": 0.0 for i in range(6)}
-    found = paired(dict.fromkeys(base, shift), base, own_task(base))
-    assert (found.lo, found.hi, found.p) == (None, None, p)
+    """0 of 6 tasks differ: at most 45.93 % of all tasks do (Clopper-Pearson)."""
+    base = {f"t{i}": max(0.0, -shift) for i in range(6)}
+    found = paired({start: value + shift for start, value in base.items()}, base, own_task(base))
+    assert (found.lo, found.hi) == (
+        pytest.approx(ends[0], abs=1e-4),
+        pytest.approx(ends[1], abs=1e-4),
+    )
+    assert found.p == p
+
+
+def test_equal_probabilities_tell_no_interval() -> None:
+    base = {f"t{i}": 0.25 for i in range(6)}
+    found = paired(dict.fromkeys(base, 0.5), base, own_task(base))
+    assert (found.lo, found.hi, found.p) == (None, None, 2 / 2**6)
 
 
 def test_untested_cells_are_no_members_of_the_family() -> None:

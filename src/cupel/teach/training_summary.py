@@ -19,6 +19,8 @@ from cupel.teach.student import StudentConfig
 SUMMARY = "training_summary.json"
 META = "training_meta.json"
 MATRIX = "training_matrix.json"
+TINY_RECORD = "build.json"
+"""What marks the folder of a built tiny model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +89,15 @@ def read_training_summary(path: Path) -> TrainingSummary:
 
 
 def base_student(model: str) -> StudentConfig:
-    """Return the student that a base model's name means: `tiny` or "" the shipped one, else
-    a folder or hub id of a Hugging Face model."""
+    """Return the student that a base model's name means.
+
+    `tiny` or "": the shipped one; a folder of a built tiny model: that one; any other folder or
+    hub id: a Hugging Face model.
+    """
     if model in ("", "tiny"):
         return StudentConfig()
+    if (Path(model) / TINY_RECORD).is_file():
+        return StudentConfig(model=model)
     return StudentConfig(backend="torch", model=model)
 
 

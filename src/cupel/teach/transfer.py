@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from cupel.stats.clustered import clustered_mean
-from cupel.stats.intervals import wilson
+from cupel.stats.intervals import clopper_pearson, wilson
 from cupel.stats.multiplicity import holm
 from cupel.stats.permutation import sign_flip_floor
 from cupel.stats.proportions import mcnemar
@@ -43,9 +43,10 @@ class Paired:
     """A model less BASE on the starts that both have.
 
     Attributes:
-        lo, hi, p: Student's t clustered by task. Where every difference is the same, no interval
-            is told; p is then 1 for no difference at all, and otherwise the smallest that so many
-            tasks can give by sign flips.
+        lo, hi, p: Student's t clustered by task. Where every difference is the same there is no
+            error to estimate: the interval is then the exact bound on the share of tasks that
+            could differ from it (successes only, else None), and p is 1 for no difference at all,
+            otherwise the smallest that so many tasks can give by sign flips.
         p_mcnemar: exact, on successes alone, as if starts were independent; None for values that
             are no successes.
     """
@@ -82,7 +83,7 @@ class Diagonal:
 
 
 def rate(values: By, task_of: Mapping[str, str], *, binary: bool = True) -> Rate:
-    """Return the mean with its interval, clustered by task.
+    """Return the mean of values in [0, 1] with its interval, clustered by task.
 
     With one start a task and values of 0 and 1 the interval is Wilson's; so it is, over tasks,
     where nothing varies.
@@ -100,7 +101,7 @@ def rate(values: By, task_of: Mapping[str, str], *, binary: bool = True) -> Rate
     if len(tasks) > 1:
         found = clustered_mean(given, _numbers([task_of[start] for start in starts])).interval
         if found is not None:
-            lo, hi = (found.low, found.high) if not binary else _clipped(found.low, found.high)
+            lo, hi = max(0.0, found.low), min(1.0, found.high)
             return Rate(n=n, clusters=len(tasks), mean=mean, lo=lo, hi=hi)
     if whole and mean in (0.0, 1.0):
         interval = wilson(round(mean * len(tasks)), len(tasks))
@@ -121,10 +122,9 @@ def paired(model: By, base: By, task_of: Mapping[str, str]) -> Paired:
         found = clustered_mean(differences, _numbers([task_of[start] for start in starts]))
         if found.interval is not None:
             lo, hi, p = found.interval.low, found.interval.high, found.p
-        elif all(value == 0 for value in differences):
-            p = 1.0
         else:
-            p = sign_flip_floor(clusters)
+            lo, hi = _bound_of_equals(differences[0], clusters)
+            p = 1.0 if differences[0] == 0 else sign_flip_floor(clusters)
     return Paired(
         n=n,
         clusters=clusters,
@@ -239,6 +239,23 @@ def _cells(
     return cells
 
 
+def _bound_of_equals(difference: float, clusters: int) -> tuple[float | None, float | None]:
+    """Return what a difference that is the same in all tasks leaves possible.
+
+    At most a share u of all tasks could be otherwise (Clopper-Pearson, 0 of so many), by one
+    success each where nothing differed, by two where everything did.
+
+    >>> [round(end or 0, 3) for end in _bound_of_equals(0.0, 100)]
+    [-0.036, 0.036]
+    """
+    if difference not in (-1.0, 0.0, 1.0):
+        return None, None
+    u = clopper_pearson(0, clusters).high
+    if difference == 0:
+        return -u, u
+    return (1 - 2 * u, 1.0) if difference > 0 else (-1.0, 2 * u - 1)
+
+
 def _mcnemar(model: Sequence[float], base: Sequence[float]) -> float | None:
     if not all(value in (0.0, 1.0) for value in [*model, *base]):
         return None
@@ -252,7 +269,3 @@ def _mcnemar(model: Sequence[float], base: Sequence[float]) -> float | None:
 def _numbers(tasks: Iterable[str]) -> np.ndarray:
     """Return one integer a task."""
     return np.unique(np.array(list(tasks)), return_inverse=True)[1].astype(np.int64)
-
-
-def _clipped(low: float, high: float) -> tuple[float, float]:
-    return max(0.0, low), min(1.0, high)
