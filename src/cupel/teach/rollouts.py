@@ -20,7 +20,7 @@ from cupel.teach.environments.base import EnvironmentConfig
 from cupel.teach.episodes import ExpertActor, run_episodes
 from cupel.teach.records import Episode, to_row
 from cupel.teach.rollout_export import RolloutsHeader, write_rollouts
-from cupel.teach.student import Student, StudentConfig
+from cupel.teach.student import Student, StudentConfig, UniformStudent
 
 __all__ = ["RECIPE", "ExpertActor", "RolloutsConfig", "RolloutsRecipe", "run_episodes"]
 
@@ -171,6 +171,8 @@ def _actor(
         return ExpertActor(flip_rate=config.flip_rate)
     if student is not None:
         return student
+    if config.student.backend == "uniform" and config.student.model is None:
+        return UniformStudent()
     from cupel.teach.language_student import build_student
 
     return build_student(
