@@ -30,7 +30,6 @@ from cupel.teach.label_derive import (
     gates_of,
     labelled,
     metadata_row,
-    thresholds_row,
 )
 from cupel.teach.label_files import write_labels
 from cupel.teach.label_measure import measure, measure_more
@@ -45,7 +44,7 @@ from cupel.teach.label_progress import (
     save,
 )
 from cupel.teach.patching import shuffled_notes
-from cupel.teach.quadrants import counts_of
+from cupel.teach.quadrants import counts_of, thresholds_row
 from cupel.teach.records import to_row
 from cupel.teach.student import Student, StudentConfig, UniformStudent
 from cupel.teach.teacher import TeacherRequest, build_teacher
@@ -247,9 +246,7 @@ def _finish(state: Progress, config: LabelConfig, context: RunContext) -> Result
     )
 
 
-def _lab(
-    state: Progress, config: LabelConfig, context: RunContext, student: Student | None
-) -> Lab:
+def _lab(state: Progress, config: LabelConfig, context: RunContext, student: Student | None) -> Lab:
     needed = set(config.stages) & {"leverage", "patch"}
     hints = {row.id: row.hint for row in state.rows if row.hint is not None} | state.hints
     if needed and not hints:

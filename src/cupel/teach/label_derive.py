@@ -22,7 +22,14 @@ from cupel.teach.label_config import LabelConfig
 from cupel.teach.labels import LabelledMoment
 from cupel.teach.leverage import leverage_of, order_of
 from cupel.teach.patch_test import helps, patch_test_of
-from cupel.teach.quadrants import Thresholds, assign, counts_of, fit_thresholds, short_of
+from cupel.teach.quadrants import (
+    Thresholds,
+    assign,
+    counts_of,
+    fit_thresholds,
+    short_of,
+    thresholds_row,
+)
 from cupel.teach.records import Hint
 from cupel.teach.uncertainty import WARM_START, primary, uncertainty_of, warm_start
 
@@ -94,11 +101,13 @@ def gates_of(labelling: Labelling, config: LabelConfig) -> list[dict[str, Any]]:
     at_least = config.quadrants.min_per_quadrant
     short = {name: training[name] for name in short_of(training, at_least)}
     smallest = min(count for name, count in training.items() if name != "UNASSIGNED")
+    asked = config.quadrants.assign
     start = warm_start(row.uncertainty for row in rows if row.uncertainty is not None)
     order = order_of(row.leverage for row in rows if row.leverage is not None)
     return [
         _gate(
-            "quadrants", f"at least {at_least} training moments in each", smallest, not short,
+            "quadrants", f"at least {at_least} training moments in each",
+            smallest if asked else None, not short if asked else None,
             counts=training, short=short, problem=labelling.refusal,
         ),
         _gate(
@@ -170,21 +179,6 @@ def counts_and_means(rows: Sequence[LabelledMoment]) -> dict[str, float | int | 
         "mean_ELP_split": _mean(splits),
         "shown_to_help": sum(bool(helps(test)) for test in tests),
         "routes_undecided": sum(test.route_split is None for test in tests),
-    }
-
-
-def thresholds_row(thresholds: Thresholds) -> dict[str, Any]:
-    """Return the row of quadrant_thresholds_auto.json."""
-    return {
-        "U_threshold": thresholds.U,
-        "L_threshold": thresholds.L,
-        "method": thresholds.method,
-        "U_fitted": thresholds.U_fitted,
-        "L_fitted": thresholds.L_fitted,
-        "n_fitted": thresholds.n_fitted,
-        "fitted_on": "train",
-        "U_tie_mass": thresholds.U_tie_mass,
-        "L_tie_mass": thresholds.L_tie_mass,
     }
 
 

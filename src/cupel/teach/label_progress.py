@@ -104,7 +104,7 @@ def save(state: Progress, stage: str, done: int, total: int, context: RunContext
     context.recorder.log(
         "metrics.jsonl",
         {
-            "step": state.blocks,
+            "step": state.blocks - 1,
             "condition": context.condition,
             "seed": context.seed,
             "stage": stage,

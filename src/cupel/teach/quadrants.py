@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -131,6 +131,21 @@ def quadrant_probs(label: LabelledMoment, thresholds: Thresholds) -> Mapping[str
     return {
         name: (high if leverage_high else 1.0 - high) if uncertain == is_high else 0.0
         for (uncertain, leverage_high), name in _QUADRANT.items()
+    }
+
+
+def thresholds_row(thresholds: Thresholds) -> dict[str, Any]:
+    """Return the cuts as quadrant_thresholds_auto.json holds them."""
+    return {
+        "U_threshold": thresholds.U,
+        "L_threshold": thresholds.L,
+        "method": thresholds.method,
+        "U_fitted": thresholds.U_fitted,
+        "L_fitted": thresholds.L_fitted,
+        "n_fitted": thresholds.n_fitted,
+        "fitted_on": "train",
+        "U_tie_mass": thresholds.U_tie_mass,
+        "L_tie_mass": thresholds.L_tie_mass,
     }
 
 

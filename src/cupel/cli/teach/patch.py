@@ -1,0 +1,56 @@
+"""`cupel teach patch`: what a note in the prompt brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cupel.cli.source import json_option, set_setting_option
+from cupel.cli.teach.label_options import (
+    branch_options,
+    max_steps_option,
+    patch_options,
+    run_stage,
+    student_options,
+)
+from cupel.cli.teach.phase_options import environment_options, machine_options
+
+
+@click.command()
+@click.option(
+    "--input",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Snapshots, plain or labelled; labels that they carry are kept.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="labeled_snapshots.jsonl and .json go here, the run into patch/.",
+)
+@student_options
+@branch_options
+@patch_options
+@max_steps_option
+@environment_options
+@machine_options
+@set_setting_option
+@json_option
+def command(
+    source: Path, output_dir: Path, overrides: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
+    """Run the contextual patch test: base, placebo, shuffled, demo, contrast, hint.
+
+    Needs the hints of cupel teach hints: the notes are made of them.
+
+    \b
+    Examples:
+      cupel teach patch --input results/phase1/labeled_snapshots.jsonl \\
+        --output-dir results/phase1 --student-checkpoint models/student
+      cupel teach patch --input l.jsonl --output-dir out --patch-steps every --n-per-condition 8
+    """
+    run_stage("patch", source, output_dir, given, overrides=overrides, as_json=as_json)
