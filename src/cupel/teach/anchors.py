@@ -16,7 +16,7 @@ from cupel.errors import DataError
 from cupel.teach.environments.base import Environment, state_hash
 from cupel.teach.failures import LOOP_WINDOW, least_confident_step, loop_steps
 from cupel.teach.records import Episode
-from cupel.teach.walks import Walk, walk_expert
+from cupel.teach.walks import EXPERT_SILENT, Walk, walk_expert
 
 AnchorMethod = Literal["auto", "optimal", "expert", "rules"]
 Reach = Callable[[Environment, int], bool | None]
@@ -97,7 +97,7 @@ def _optimal(environment: Environment, left: int) -> bool | None:
 def _by_expert(environment: Environment, left: int) -> bool | None:
     walk = Walk(counter=0, replicate=0, horizon=left)
     walk_expert(walk, environment.copy())
-    return walk.success
+    return False if walk.message == EXPERT_SILENT else walk.success
 
 
 def _by_rules(episode: Episode) -> Anchor:

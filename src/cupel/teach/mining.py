@@ -119,7 +119,7 @@ def run(config: MineConfig, context: RunContext) -> Result:
         DataError: the episodes cannot be read or replayed, or nothing is left to label.
     """
     episodes, max_steps = _episodes(config)
-    environments = _Environments()
+    environments = Environments()
     starts = range(0, len(episodes), config.block)
     done = 0 if context.resume is None else int(context.resume.state["done"])
     dropped = 0 if context.resume is None else int(context.resume.state["dropped"])
@@ -218,7 +218,7 @@ def moment_at(episode: Episode, step: int, *, kind: str, anchor: int, rule: str)
     )
 
 
-class _Environments:
+class Environments:
     """One environment of each kind met in the episodes."""
 
     def __init__(self) -> None:
@@ -240,7 +240,7 @@ class _Environments:
 
 def _mine(
     episode: Episode,
-    environments: _Environments,
+    environments: Environments,
     config: MineConfig,
     max_steps: int,
     randomness: Randomness,

@@ -26,6 +26,9 @@ student's later distributions; every: at every step, as the seeds' system does."
 Uniforms = Callable[[Sequence[tuple[int, int, int]]], NDArray[np.float64]]
 """From keys (counter of the start, replicate, step) to one uniform in [0, 1) each."""
 
+EXPERT_SILENT = "the expert gives no action, though success is not known to be out of reach"
+"""Message of a walk whose expert had nothing to say."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -221,7 +224,7 @@ def _given_up(environment: Environment, left: int) -> tuple[StopReason, str]:
     reach = environment.optimal_q(left)
     if reach is not None and not any(reach.values()):
         return "ended", "the expert gives no action; success is out of reach"
-    return "error", "the expert gives no action, though success is not known to be out of reach"
+    return "error", EXPERT_SILENT
 
 
 def _flipped(action: str, actions: Sequence[str], rate: float, uniform: float) -> str:
