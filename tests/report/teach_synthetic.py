@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tomli_w
 
 from cupel.lab.files import write_json
 from cupel.lab.randomness import Randomness
@@ -225,8 +226,8 @@ def write_predictor(folder: Path, labels: list[LabelledMoment]) -> None:
     write_json(folder / "evaluation_metrics.json", evaluation(judged, Randomness(1)))
 
 
-def write_selection(folder: Path) -> None:
-    """selection_summary.json and an evaluation of each method's model."""
+def write_selection(folder: Path, *, evaluated: bool = True, study: bool = False) -> None:
+    """selection_summary.json and what became of each method: an evaluation, or a study's runs."""
     methods = []
     for place, method in enumerate(METHODS):
         methods.append(
@@ -237,9 +238,45 @@ def write_selection(folder: Path) -> None:
                 "output_dir": method, "training_summary_path": f"{method}/training_summary.json",
             }
         )  # fmt: skip
-        write_evaluation(folder / method / "eval", [f"selection_{method}"], seed=20 + place)
+        if evaluated:
+            write_evaluation(folder / method / "eval", [f"selection_{method}"], seed=20 + place)
+    if study:
+        write_selection_study(folder)
     config = {"budget": 50, "supervision_format": "demo"}
     write_json(
         folder / "selection_summary.json",
         {"config": config, "n_input_records": 120, "methods": methods},
     )
+
+
+def write_selection_study(folder: Path, seeds: tuple[int, ...] = (1, 2, 3)) -> None:
+    """The study that a selection leaves: runs that evaluate themselves before and after."""
+    study = {
+        "name": "teach_selection", "question": "Does the predictor select better?",
+        "recipe": "teach.finetune", "seeds": list(seeds),
+        "conditions": [{"label": method.upper()} for method in METHODS],
+    }  # fmt: skip
+    (folder / "study.toml").write_text(tomli_w.dumps(study))
+    entries = []
+    for place, method in enumerate(METHODS):
+        for seed in seeds:
+            label = method.upper()
+            run = folder / "runs" / f"{label}_s{seed}"
+            run.mkdir(parents=True)
+            entries.append({"condition": label, "seed": seed, "folder": f"runs/{label}_s{seed}"})
+            _write_run(run, method, seed, gain=0.1 * place + 0.01 * seed, drop=0.02 * seed)
+    write_json(folder / "manifest.json", {"schema": 1, "name": "teach_selection", "runs": entries})
+
+
+def _write_run(run: Path, method: str, seed: int, *, gain: float, drop: float) -> None:
+    label = method.upper()
+    cell = {"condition": label, "seed": seed}
+    resolved = {"run_id": f"selection_{method}"}
+    write_json(run / "config.json", {"recipe": "teach.finetune", **cell, "resolved": resolved})
+    write_json(run / "run.json", {"schema": 1, **cell, "status": "done", "events": []})
+    write_json(run / "result.json", {"schema": 1, **cell, "values": {}, "streams": {}})
+    rows = [
+        {"step": 0, **cell, "panel_success_rate": 0.2, "retention_rate": 0.9},
+        {"step": 30, **cell, "panel_success_rate": 0.2 + gain, "retention_rate": 0.9 - drop},
+    ]
+    (run / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -122,8 +122,7 @@ def heatmap(
     import numpy as np
 
     values = np.array([[np.nan if v is None else v for v in row] for row in cells], dtype=float)
-    colours = matplotlib.colormaps[DIVERGING].copy()
-    colours.set_bad("0.88")
+    colours = matplotlib.colormaps[DIVERGING].with_extremes(bad="0.88")
     image = axes.imshow(
         np.ma.masked_invalid(values), cmap=colours, vmin=-limit, vmax=limit, aspect="auto"
     )

@@ -6,7 +6,7 @@ Draws with matplotlib. Knows documented fields; refuses to draw a label that a r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from cupel.report.teach_canvas import (
     percent_axis,
     point,
 )
+from cupel.report.teach_correlations import Agreement, agreements
 from cupel.report.teach_measures import Labelled, labelled_of, mean_of
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number
-from cupel.stats.ranking import spearman
+from cupel.report.teach_results import MissingInput, TeachResults, number
 from cupel.teach.labels import QUADRANTS
 
 
@@ -33,7 +33,7 @@ def landscape(results: TeachResults) -> Any:
     if not placed:
         raise MissingInput(f"{results.path('labeled_snapshots.jsonl')}: no row has U and L_local")
     figure, (left, right) = canvas(9.2, 4.1, columns=2, width_ratios=(1.55, 1.0))
-    _scatter(figure, left, placed)
+    _scatter(figure, left, placed, results)
     tasks = len({each.task for each in placed})
     cut = _thresholds(left, results, placed)
     left.set_title(f"{len(placed)} moments of {tasks} tasks; dashed: {cut}")
@@ -44,7 +44,15 @@ def landscape(results: TeachResults) -> Any:
     return figure
 
 
-def _scatter(figure: Any, axes: Any, placed: Sequence[Labelled]) -> None:
+def _measure_of(results: TeachResults) -> str:
+    """Say which measure U is, where the labelling says so."""
+    labelling = (results.json_if_there("labeling_metadata.json") or {}).get("labeling") or {}
+    measure = str(labelling.get("primary_uncertainty", ""))
+    unit = ", nats" if measure == "entropy" else ""
+    return f" ({measure.replace('_', ' ')}{unit})" if measure else ""
+
+
+def _scatter(figure: Any, axes: Any, placed: Sequence[Labelled], results: TeachResults) -> None:
     known = [each for each in placed if each.ELP is not None]
     bare = [each for each in placed if each.ELP is None]
     if bare:
@@ -76,7 +84,7 @@ def _scatter(figure: Any, axes: Any, placed: Sequence[Labelled]) -> None:
         bar.set_label(gain_name(known))
         percent_axis(bar.ax.yaxis, signed=True)
     axes.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_xlabel("uncertainty U (nats)")
+    axes.set_xlabel(f"uncertainty U{_measure_of(results)}")
     axes.set_ylabel("leverage L_local (pp)")
     percent_axis(axes.yaxis, signed=True)
 
@@ -133,17 +141,9 @@ def _by_quadrant(axes: Any, moments: Sequence[Labelled]) -> None:
 
 def patch_validation(results: TeachResults) -> Any:
     """H2: patch-test gain against what micro-training brought, and rank correlations."""
-    found = results.json("cpt_correlation.json")
-    points = [
-        row
-        for row in found.get("data_points", ())
-        if number(row, "cpt") is not None and number(row, "elp") is not None
-    ]
-    if len(points) < 2:
-        raise MissingInput(
-            f"{results.path('cpt_correlation.json')}: {len(points)} data points; 2 are needed"
-        )
-    figure, (left, right) = canvas(8.2, 3.6, columns=2, width_ratios=(1.2, 1.0))
+    groups = agreements(results)
+    points = groups[0].points
+    figure, (left, right) = canvas(8.4, 3.6, columns=2, width_ratios=(1.2, 1.0))
     for quadrant in (*QUADRANTS, "UNASSIGNED"):
         mine = [row for row in points if row.get("quadrant", "UNASSIGNED") == quadrant]
         if mine:
@@ -154,7 +154,7 @@ def patch_validation(results: TeachResults) -> Any:
                 alpha=0.75,
                 linewidths=0,
                 color=QUADRANT_COLOURS.get(quadrant, "0.5"),
-                marker=QUADRANT_MARKERS.get(quadrant, "x"),
+                marker=QUADRANT_MARKERS.get(quadrant, "v"),
                 label=f"{quadrant[:2]} (n = {len(mine)})",
             )
     for draw in (left.axhline, left.axvline):
@@ -163,48 +163,45 @@ def patch_validation(results: TeachResults) -> Any:
     left.set_ylabel("gain by micro-training (pp)")
     percent_axis(left.xaxis, signed=True)
     percent_axis(left.yaxis, signed=True)
-    left.legend(fontsize=7, loc="best")
     left.set_title(f"{len(points)} moments")
-    _correlations(right, points, found)
+    _correlations(right, groups)
+    handles, labels = left.get_legend_handles_labels()
+    more = right.get_legend_handles_labels()
+    figure.legend(
+        handles + more[0], labels + more[1], loc="outside lower center", ncols=6, fontsize=7.5
+    )
     return figure
 
 
-def _correlations(axes: Any, points: Sequence[Row], found: Mapping[str, Any]) -> None:
-    rows = [("all", points)]
-    rows += [(q, [row for row in points if row.get("quadrant") == q]) for q in QUADRANTS]
-    names = []
-    for place, (name, mine) in enumerate(rows):
-        names.append(f"{QUADRANT_NAMES.get(name, 'all')}\nn = {len(mine)}")
-        if len(mine) < 2:
-            continue
-        ranks = spearman([row["cpt"] for row in mine], [row["elp"] for row in mine])
-        if ranks.rho is None:
-            axes.text(0.02, place, "does not vary", va="center", fontsize=7, color="0.4")
-            continue
-        ends = (ranks.interval.low, ranks.interval.high) if ranks.interval else None
-        point(
-            axes,
-            (ranks.rho, place),
-            x_interval=ends,
-            colour="black" if name == "all" else QUADRANT_COLOURS[name],
-            marker="o" if name == "all" else QUADRANT_MARKERS[name],
-        )
-    _partial(axes, found)
+def _correlations(axes: Any, groups: Sequence[Agreement]) -> None:
+    for place, group in enumerate(groups):
+        whole = group.group == "all"
+        colour = "black" if whole else QUADRANT_COLOURS[group.group]
+        if group.rho.value is None:
+            axes.text(0.02, place, "not defined", va="center", fontsize=7, color="0.4")
+        else:
+            point(
+                axes,
+                (group.rho.value, place),
+                x_interval=group.rho.interval,
+                colour=colour,
+                marker="o" if whole else QUADRANT_MARKERS[group.group],
+            )
+        if group.partial.value is not None:
+            point(
+                axes,
+                (group.partial.value, place + 0.3),
+                x_interval=group.partial.interval,
+                colour="0.4",
+                hollow=True,
+                label="given the success before",
+            )
     axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axes.axvline(0.3, color="0.6", linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    names = [
+        f"{QUADRANT_NAMES.get(group.group, 'all')}\nn = {len(group.points)}" for group in groups
+    ]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-1.05, 1.05)
     axes.set_xlabel("Spearman's ρ, 95 % interval\n(dashed: 0.3, the criterion)")
-
-
-def _partial(axes: Any, found: Mapping[str, Any]) -> None:
-    """Add the correlation that is left given p_base, where the file holds it."""
-    partial = number(found, "partial_rho")
-    if partial is None:
-        return
-    low, high = number(found, "partial_lo"), number(found, "partial_hi")
-    ends = None if low is None or high is None else (low, high)
-    point(axes, (partial, 0.28), x_interval=ends, colour="0.45", hollow=True,
-          label="given p_base")  # fmt: skip
-    axes.legend(fontsize=7, loc="lower right")

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 from cupel.report.tables import Cell, Column, Estimate, Table
 from cupel.report.teach_canvas import QUADRANT_NAMES
+from cupel.report.teach_correlations import agreements
 from cupel.report.teach_measures import Measure, labelled_of, mean_of
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number
-from cupel.stats.effects import correlation
-from cupel.stats.ranking import spearman
+from cupel.report.teach_results import Row, TeachResults, number
 from cupel.teach.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
@@ -79,40 +78,27 @@ def _quadrant_line(rows: Sequence[Row], quadrant: str) -> tuple[Cell, ...]:
 
 def patch_validation(results: TeachResults) -> Table:
     """H2: rank correlation of patch-test gain and micro-training gain, whole and by quadrant."""
-    found = results.json("cpt_correlation.json")
-    points = [
-        row
-        for row in found.get("data_points", ())
-        if number(row, "cpt") is not None and number(row, "elp") is not None
-    ]
-    if len(points) < 2:
-        raise MissingInput(
-            f"{results.path('cpt_correlation.json')}: {len(points)} data points; 2 are needed"
-        )
-    groups = [("all", points)]
-    groups += [
-        (QUADRANT_NAMES[q], [row for row in points if row.get("quadrant") == q]) for q in QUADRANTS
-    ]
     return Table(
-        title="patch-test gain against micro-training gain",
+        title="patch-test gain against micro-training gain; rank correlations with 95 % intervals",
         columns=(
             Column(name="moments of"),
             Column(name="n", unit="count"),
             Column(name="spearman", unit=""),
+            Column(name="spearman given the success before", unit=""),
             Column(name="pearson", unit=""),
             Column(name="mean patch gain", unit="rate", signed=True),
             Column(name="mean training gain", unit="rate", signed=True),
         ),
-        rows=tuple(_correlation_line(name, mine) for name, mine in groups),
+        rows=tuple(
+            (
+                QUADRANT_NAMES.get(each.group, each.group),
+                len(each.points),
+                cell_of(each.rho),
+                cell_of(each.partial),
+                each.pearson,
+                each.mean_patch,
+                each.mean_effect,
+            )
+            for each in agreements(results)
+        ),
     )
-
-
-def _correlation_line(name: str, mine: Sequence[Row]) -> tuple[Cell, ...]:
-    gains, brought = [float(r["cpt"]) for r in mine], [float(r["elp"]) for r in mine]
-    n = len(mine)
-    if n < 2:
-        return (name, n, None, None, gains[0] if n else None, brought[0] if n else None)
-    ranks = spearman(gains, brought)
-    low, high = (ranks.interval.low, ranks.interval.high) if ranks.interval else (None, None)
-    rho = None if ranks.rho is None else Estimate(mean=ranks.rho, low=low, high=high, n=n)
-    return (name, n, rho, correlation(gains, brought), sum(gains) / n, sum(brought) / n)

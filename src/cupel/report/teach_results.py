@@ -22,6 +22,7 @@ from cupel.teach.label_files import read_rows
 LABELS = "labeled_snapshots.jsonl"
 _LAYOUTS: Mapping[str, tuple[str, ...]] = {
     LABELS: ("phase1", "phase1_labeling"),
+    "labeling_metadata.json": ("phase1", "phase1_labeling"),
     "quadrant_thresholds.json": ("phase1", "phase1_labeling"),
     "quadrant_thresholds_auto.json": ("phase1", "phase1_labeling"),
     "cpt_correlation.json": ("phase1b", "phase1b_micro"),
