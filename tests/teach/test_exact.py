@@ -194,6 +194,20 @@ def test_roots_share_queries_and_each_level_is_one_batch() -> None:
     assert len(student.batches) <= 6
 
 
+def test_where_success_is_out_of_reach_nobody_is_asked() -> None:
+    student = TableStudent()
+    (snapshot,) = snapshots_of(CORRIDOR, seeds=[3], walks=1, steps=0)
+    (found,) = success_bounds(
+        [Root(snapshot=snapshot, horizon=5)], student, CORRIDOR, prune_mass=0.0
+    )
+    assert found.lo == found.hi > 0
+    assert not any("pit" in query.prompt for query in student.asked)
+    pit = restored(snapshot, CORRIDOR)
+    pit.step("leap")
+    (values,) = action_values([(take_snapshot(pit), 5)], student, CORRIDOR)
+    assert (values.lo.tolist(), values.hi.tolist(), values.actions) == ([0.0], [0.0], ("wait",))
+
+
 def test_a_patch_at_every_step_changes_later_prompts() -> None:
     student = TableStudent()
     (snapshot,) = snapshots_of(CORRIDOR, seeds=[3], walks=1, steps=0)
