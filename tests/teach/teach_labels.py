@@ -99,10 +99,10 @@ def _moment(world: Corridor, rng: np.random.Generator) -> Moment:
 
 
 def labelled(
-    n_tasks: int, per_task: int = 3, *, rollouts: int | None = None, seed: int = 0
+    n_tasks: int, per_task: int = 3, *, rollouts: int | None = None, seed: int = 0, noise: int = 1
 ) -> list[LabelledMoment]:
     """Label moments exactly, or as so many rollouts a condition would."""
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, noise])
     rows = [_label(moment, rollouts, rng) for moment in moments(n_tasks, per_task, seed=seed)]
     middle_u = float(np.median([row.U for row in rows]))
     middle_l = float(np.median([row.leverage.L_local.value for row in rows]))

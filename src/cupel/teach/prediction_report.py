@@ -75,7 +75,9 @@ def gates(scores: Mapping[str, Any], ranked: Mapping[str, Any], model: str) -> l
     for k, by_score in ranked["versus_entropy"].items():
         for name, row in by_score.items():
             gate = _gate(f"{name}@{k} over entropy", row["difference"], 0.0, None)
-            if row["entropy"] == 1.0:  # a perfect score cannot be beaten: no answer either way
+            if (
+                row["entropy"] is not None and row["entropy"] > 1 - 1e-9
+            ):  # a perfect score cannot be beaten: no answer either way
                 gate |= {"passed": None, "reachable": False}
             rows.append(gate | {"value_of": model, "interval": row["interval"]})
     return rows

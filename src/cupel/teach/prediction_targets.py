@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from cupel.stats.intervals import newcombe
 from cupel.teach.labels import QUADRANTS, Estimate, LabelledMoment
 from cupel.teach.records import FORMATS
 
@@ -30,8 +30,6 @@ CLASSES: Mapping[Classification, tuple[str, ...]] = {"quadrant": QUADRANTS, "rou
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_Z = float(stats.norm.isf(0.025))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
@@ -39,12 +37,15 @@ class Targets:
 
     Attributes:
         values: by regression head [N]; NaN is missing.
-        noise: sampling variance of each value [N]; 0 where exact, NaN where missing.
+        noise: sampling variance of each value [N]; 0 where exact, NaN where missing. Unbiased, but
+            rough for a single row: a rate of 1 tells no variance of its own.
+        rollouts: rollouts behind each value [N]; inf where exact, NaN where missing.
         classes: by classification head [N]; -1 is missing.
     """
 
     values: Mapping[Regression, FloatArray]
     noise: Mapping[Regression, FloatArray]
+    rollouts: Mapping[Regression, FloatArray]
     classes: Mapping[Classification, IntArray]
 
     def known(self, head: Head) -> NDArray[np.bool_]:
@@ -62,6 +63,7 @@ class Targets:
         return Targets(
             values={head: values_N[index_M] for head, values_N in self.values.items()},
             noise={head: noise_N[index_M] for head, noise_N in self.noise.items()},
+            rollouts={head: count_N[index_M] for head, count_N in self.rollouts.items()},
             classes={head: classes_N[index_M] for head, classes_N in self.classes.items()},
         )
 
@@ -97,7 +99,11 @@ def targets_of(labels: Sequence[LabelledMoment]) -> Targets:
             for head, found in estimates.items()
         },
         noise={
-            head: np.array([_variance(each) for each in found], dtype=float)
+            head: np.array([_noise(label, head) for label in labels], dtype=float)
+            for head in REGRESSIONS
+        },
+        rollouts={
+            head: np.array([_rollouts(each) for each in found], dtype=float)
             for head, found in estimates.items()
         },
         classes={
@@ -132,13 +138,48 @@ def _estimate(label: LabelledMoment, head: Regression) -> Estimate | None:
             return elp_of(label)
 
 
-def _variance(estimate: Estimate | None) -> float:
-    """Return the sampling variance that a 95 % interval stands for; exact bounds are no noise."""
+def _rollouts(estimate: Estimate | None) -> float:
     if estimate is None:
         return float("nan")
+    return float("inf") if estimate.n is None else float(estimate.n)
+
+
+def _noise(label: LabelledMoment, head: Regression) -> float:
+    """Return a label's sampling variance; 0 where exact (U is computed, not sampled)."""
+    if _estimate(label, head) is None:
+        return float("nan")
+    test, leverage = label.patch_test, label.leverage
+    if head == "leverage" and leverage is not None:
+        return difference_noise(leverage.p_policy, leverage.p_force, leverage.L_local)
+    if head == "elp" and test is not None and test.route_net in test.p:
+        gain = test.gain_net.get(test.route_net)
+        return difference_noise(test.p_placebo, test.p[test.route_net], gain)
+    return 0.0
+
+
+def difference_noise(baseline: Estimate, candidate: Estimate, gap: Estimate | None) -> float:
+    """Return the sampling variance of candidate - baseline.
+
+    p(1 - p)/(n - 1) of each, which is unbiased, times what pairing saves: the squared width of the
+    gap's interval over that of Newcombe's for independent trials. An interval's width alone would
+    overstate the noise of rates near 0 and 1, where score intervals are wide.
+    """
+    variance = sum(_of_rate(each) for each in (baseline, candidate))
+    if gap is None or baseline.n is None or candidate.n is None or variance == 0.0:
+        return variance
+    apart = newcombe(
+        (round(baseline.value * baseline.n), baseline.n),
+        (round(candidate.value * candidate.n), candidate.n),
+    )
+    return variance * min(1.0, ((gap.hi - gap.lo) / (apart.high - apart.low)) ** 2)
+
+
+def _of_rate(estimate: Estimate) -> float:
     if estimate.n is None:
         return 0.0
-    return ((estimate.hi - estimate.lo) / (2 * _Z)) ** 2
+    if estimate.n == 1:
+        return 0.25  # a single trial says nothing of its own variance; this is the largest
+    return estimate.value * (1.0 - estimate.value) / (estimate.n - 1)
 
 
 def _class(label: LabelledMoment, head: Classification) -> int:

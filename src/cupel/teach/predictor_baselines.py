@@ -167,13 +167,23 @@ def fit_boosting(
 
 
 def noise_weights(targets: Targets, head: Regression, *, on: bool) -> FloatArray:
-    """Return var / (var + noise) a row [N], all 1 when off; var is that of the labels."""
-    values_N, noise_N = targets.values[head], targets.noise[head]
+    """Return var / (var + noise) a row [N], all 1 when off; var is that of the labels.
+
+    A row's noise is the head's mean noise shared out by 1 / rollouts, and 0 where exact. Its own
+    estimate is not used: it is smallest where the rate happened to be 0 or 1, so that weighing by
+    it would pull predictions towards those rows.
+    """
+    values_N, count_N = targets.values[head], targets.rollouts[head]
     known = np.isfinite(values_N)
     weights_N = np.ones(len(values_N))
     variance = float(values_N[known].var()) if known.any() else 0.0
-    if on and variance > 0:
-        weights_N[known] = variance / (variance + noise_N[known])
+    if not on or variance == 0.0:
+        return weights_N
+    share_N = 1.0 / count_N[known]
+    total = float(share_N.sum())
+    if total > 0:
+        noise_N = share_N / total * float(targets.noise[head][known].sum())
+        weights_N[known] = variance / (variance + noise_N)
     return weights_N
 
 

@@ -116,7 +116,7 @@ def predictor_folder(path: Path) -> Path:
         DataError: there is nothing, or no predictor.
     """
     folder = path.parent if path.suffix in (".pt", ".json") else path
-    if folder.is_dir() and not (folder / CONFIG).is_file() and (folder / "predictor").is_dir():
+    if (folder / "predictor" / CONFIG).is_file():  # the run's folder, which has a config of its own
         folder = folder / "predictor"
     if not path.exists():
         raise DataError(
