@@ -132,16 +132,15 @@ class EvaluateRecipe:
         return data
 
     def forecast(self, config: EvaluateConfig) -> Forecast:
-        """Bound the episodes; refuse a summary that cannot be read."""
+        """Bound the episodes; whatever refuses the input does so before anything is written."""
+        work = _open(config)
         trained = read_training_summary(Path(config.training_summary))
-        models = _chosen(trained, config)
-        settings = config.evaluation
-        starts = settings.n_tasks + 4 * settings.n_snapshots_per_quadrant
+        models, tasks = 1 + len(work.models), len(work.tasks)
         left_out = sorted({each.run_id for each in trained.models if each.path is None})
         return Forecast(
             costs={
-                "steps": 1 + len(models),
-                "episodes": (1 + len(models)) * starts + settings.n_tasks,
+                "steps": models,
+                "episodes": models * (tasks + len(work.panel.moments)) + tasks,
             },
             warnings=[f"runs that left no model: {', '.join(left_out)}"] if left_out else [],
         )
