@@ -20,7 +20,7 @@ from cupel.teach.label_files import LINES, read_labels
 from cupel.teach.labels import LabelledMoment
 from cupel.teach.records import Moment, to_row
 from cupel.teach.student import Student
-from teach_students import snapshots_of
+from tests.teach.teach_students import snapshots_of
 
 CORRIDOR = EnvironmentConfig(name="corridor", max_steps=8)
 UNIFORM: dict[str, Any] = {

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from cupel.errors import DataError
-from cupel.stats.intervals import newcombe, wilson
+from cupel.stats.intervals import Interval, newcombe, wilson
 from cupel.stats.paired_proportions import newcombe_paired
 from cupel.teach.labels import Estimate
 from cupel.teach.records import Condition, Outcomes
@@ -110,7 +110,7 @@ def probability(arm: Arm | None) -> Estimate | None:
         return Estimate(value=(arm.lo + arm.hi) / 2, lo=arm.lo, hi=arm.hi)
     if arm.n == 0:
         return None
-    interval = wilson(arm.k, arm.n)
+    interval = _rate(arm.k, arm.n)
     return Estimate(value=arm.k / arm.n, lo=interval.low, hi=interval.high, n=arm.n)
 
 
@@ -133,14 +133,14 @@ def difference(baseline: Arm | None, candidate: Arm | None) -> Estimate | None:
         return Estimate(value=delta, lo=delta - down, hi=delta + up, n=b.n or c.n)
     if set(baseline.success) == set(candidate.success):
         pairs = [(baseline.success[r], candidate.success[r]) for r in baseline.success]
-        interval = newcombe_paired(
+        interval = _paired(
             pairs.count((True, True)),
             pairs.count((True, False)),
             pairs.count((False, True)),
             pairs.count((False, False)),
         )
     else:
-        interval = newcombe((baseline.k, baseline.n), (candidate.k, candidate.n))
+        interval = _unpaired(baseline.k, baseline.n, candidate.k, candidate.n)
     return Estimate(value=delta, lo=interval.low, hi=interval.high, n=min(b.n, c.n))
 
 
@@ -186,6 +186,24 @@ def _quantiles(estimate: Estimate) -> np.ndarray:
     if estimate.n is None:
         return estimate.lo + (estimate.hi - estimate.lo) * _QUANTILES
     return _beta_quantiles(round(estimate.value * estimate.n), estimate.n)
+
+
+# labels of few rollouts meet the same few counts again and again
+
+
+@lru_cache(maxsize=65_536)
+def _rate(k: int, n: int) -> Interval:
+    return wilson(k, n)
+
+
+@lru_cache(maxsize=65_536)
+def _paired(both: int, only_baseline: int, only_candidate: int, neither: int) -> Interval:
+    return newcombe_paired(both, only_baseline, only_candidate, neither)
+
+
+@lru_cache(maxsize=65_536)
+def _unpaired(k_b: int, n_b: int, k_c: int, n_c: int) -> Interval:
+    return newcombe((k_b, n_b), (k_c, n_c))
 
 
 @lru_cache(maxsize=4096)
