@@ -238,15 +238,16 @@ class ApiTeacher:
         where = self._cache.path
         cost = f" and {spent.cost:.4f} US dollars" if self._price else ""
         kept = (
-            f"All answers given are kept in {where}: give a larger teacher.max_calls or "
-            "teacher.max_cost and the same file (teacher.cache), and only the rest is asked"
+            f"All answers given are kept in {where}. To go on, run again in a new output folder "
+            f"with a larger teacher.max_calls or teacher.max_cost and teacher.cache = {where}: "
+            "only the rest is asked"
             if where is not None
             else "Answers are kept in memory only; give teacher.cache a file"
         )
         return BudgetExhausted(
             f"teacher {config.model}: the budget (max_calls {config.max_calls}, max_cost "
             f"{config.max_cost}) does not hold the next call after {spent.calls} calls{cost}; "
-            f"{left} of {len(questions)} moments remain unasked. {kept}"
+            f"{left} of {len(questions)} moments asked about now remain. {kept}"
         )
 
 
