@@ -18,12 +18,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text()
 SEEDS = (ROOT / "docs" / "reference" / "from-the-seeds.md").read_text()
-FLAGS = re.findall(r"^\| `(--[a-z-]+)` \| `([a-z]+)` \| (.*?) ?\|$", SEEDS, re.MULTILINE)
+FLAGS = re.findall(r"^\| `(--[a-z-]+)` \| `([a-z ]+)` \| (.*?) ?\|$", SEEDS, re.MULTILINE)
 
 
 def command(name: str) -> click.Command:
-    """Return a command of the program."""
-    found = program.get_command(click.Context(program), name)
+    """Return a command of the program, e.g. `train` or `teach label`."""
+    found: click.Command | None = program
+    for word in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), word)
     assert found is not None, f"no command {name}"
     return found
 

@@ -20,6 +20,8 @@ from cupel.cli.app import EXIT_NO
 from cupel.cli.source import json_option
 
 GATES = "pilot_gates.json"
+SEEDLESS = ("thresholds", "train", "select", "figures", "tables")
+"""Commands without --seed: they draw nothing, or take --seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def command(
     common = ["--seed", str(seed)]
     place = ["--environment", environment, *(["--level", level] if level else [])]
     for phase in _phases(out_dir, base_model, teacher_model, place, size, workers):
-        _run([*phase, *([] if phase[0] in ("figures", "tables", "thresholds") else common)])
+        _run([*phase, *([] if phase[0] in SEEDLESS else common)])
     gates = check_pilot(
         out_dir,
         EnvironmentConfig.model_validate(
