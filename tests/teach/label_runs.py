@@ -97,7 +97,8 @@ def label_with(
     data = {**UNIFORM, "snapshots": str(snapshots), **changes}
     config = validate(LabelConfig, data, where="here")
     context = label_context(folder, seed=seed)
-    result: Result = label(config, context, student)
+    with context.recorder:
+        result: Result = label(config, context, student)
     return Labelled(folder=folder, values=dict(result.values))
 
 
