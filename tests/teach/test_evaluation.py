@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cupel.lab.randomness import Randomness
+from cupel.teach.environments import corridor
+from cupel.teach.environments.base import Step
 from cupel.teach.evaluation import (
     EvaluationSettings,
     Panel,
@@ -192,3 +194,38 @@ def test_summary_of_a_real_evaluation() -> None:
     assert (found["n_tasks"], found["n_snapshots"], found["n_errors"]) == (12, 12, 0)
     assert 0 < float(found["success_probability"] or 0) < 1
     assert all(replace(row, success=None).success is None for row in rows)
+
+
+class Breaking(corridor.Corridor):
+    """A corridor whose machinery gives way at cell 5."""
+
+    def step(self, action: str) -> Step:
+        if self.observe() == "cell 5":
+            raise OSError("the game does not answer")
+        return super().step(action)
+
+    def copy(self) -> Breaking:
+        twin = Breaking(self.level)
+        twin.seed, twin.actions, twin._cell = self.seed, self.actions, self._cell
+        return twin
+
+
+def test_an_environment_that_breaks_is_no_failure_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error of the instrument is counted apart: success is missing, not False."""
+    monkeypatch.setattr(corridor, "make", Breaking)
+    rows = evaluate_model(
+        Walker(0.9),
+        replace_probability("none"),
+        tasks=TASKS,
+        panel=NOBODY,
+        randomness=Randomness(1),
+        model="M",
+    )
+    assert {row.stop_reason for row in rows} == {"error"}
+    assert {row.success for row in rows} == {None}
+    assert {row.total_reward for row in rows} == {None}
+    assert rows[0].message == "OSError: the game does not answer"
+    found = summary(rows)
+    assert (found["success_rate"], found["n_tasks"], found["n_errors"]) == (None, 0, 12)

@@ -56,6 +56,7 @@ FEW_SEEDS = (42, 101, 202)
     help="Passes of an update [default: 1].",
 )
 @click.option("--seeds", help="Seeds, a,b,c [default: ten for the tiny student, else 42,101,202].")
+@click.option("--seed", type=click.IntRange(min=0), help="One seed; --seeds wins over it.")
 @click.option(
     "--controls",
     help="More runs, a,b,c: matched (a uniform subset as large as each quadrant), dagger, "
@@ -67,6 +68,16 @@ FEW_SEEDS = (42, 101, 202)
     help="Folder of cupel teach rollouts, for --controls dagger.",
 )
 @click.option("--max-steps", type=click.IntRange(min=1), help="Of evaluated episodes.")
+@click.option(
+    "--n-tasks",
+    type=click.IntRange(min=1),
+    help="Test tasks that every run is evaluated on for the verdict [default: 200].",
+)
+@click.option(
+    "--n-snapshots-per-quadrant",
+    type=click.IntRange(min=0),
+    help="Failure states of each quadrant for the same [default: 100].",
+)
 @click.option("--environment", help="Environment [default: that of the labels].")
 @click.option("--level", help="Its level [default: that of the labels].")
 @click.option("--dry-run", is_flag=True, help="Plan and say what would run; run nothing.")
@@ -80,6 +91,7 @@ def command(
     output_dir: Path,
     run_ids: str | None,
     seeds: str | None,
+    seed: int | None,
     controls: str | None,
     overrides: tuple[str, ...],
     dry_run: bool,
@@ -114,7 +126,7 @@ def command(
         labels=str(labeled_snapshots),
         name=output_dir.resolve().name,
         run_ids=runs,
-        seeds=_seeds(seeds, shared),
+        seeds=_seeds(seeds, seed, shared),
         shared=shared,
         baseline_n_samples=given["baseline_n_samples"],
         max_train_samples=given["max_train_samples"],
@@ -189,11 +201,13 @@ def _runs(run_ids: str | None, controls: Sequence[str]) -> list[str]:
     return [*runs, *(run for run in controls if run not in runs)]
 
 
-def _seeds(text: str | None, shared: dict[str, Any]) -> list[int]:
+def _seeds(text: str | None, one: int | None, shared: dict[str, Any]) -> list[int]:
     from cupel.teach.matrix import MATRIX_SEEDS
 
     if text is not None:
         return seed_list(text)
+    if one is not None:
+        return [one]
     return list(MATRIX_SEEDS if shared["student"].get("backend") == "tiny" else FEW_SEEDS)
 
 
@@ -225,5 +239,9 @@ def _shared(
     }
     settings = {} if config_file is None else read_experiment(config_file)
     settings = apply_overrides(settings, list(overrides))
-    flags = {"student": student, "evaluation": {"environment": environment}, "sft": sft}
+    judged = {
+        key: given[key] for key in ("n_tasks", "n_snapshots_per_quadrant") if given[key] is not None
+    }
+    evaluation = {"environment": environment, **judged}
+    flags = {"student": student, "evaluation": evaluation, "sft": sft}
     return merge(settings, flags)
