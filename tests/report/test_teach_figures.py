@@ -16,7 +16,7 @@ from cupel.errors import ConfigError, DataError
 from cupel.report.tables import Estimate
 from cupel.report.teach_figures import FIGURES, write_figures
 from cupel.report.teach_label_tables import quadrant_summary
-from cupel.report.teach_measures import chosen_formats, gain_on_panel
+from cupel.report.teach_measures import chosen_formats, gain_on_panel, mean_of
 from cupel.report.teach_result_tables import best_supervision, main_results
 from cupel.report.teach_results import TeachResults, read_table
 from cupel.report.teach_selection import selection_points
@@ -198,6 +198,16 @@ def test_a_label_that_is_missing_is_in_no_mean(results: Path) -> None:
     assert isinstance(gain, Estimate)
     assert gain.n == len(tested)
     assert gain.mean == pytest.approx(sum(tested) / len(tested))
+
+
+def test_a_mean_of_labels_has_the_t_interval_of_its_tasks_wherever_it_lies() -> None:
+    for shift in (-3.0, 0.0, 2.5):
+        found = mean_of([("a", shift), ("b", shift + 0.2), ("c", shift + 0.4), ("d", None)])
+        half = 4.302652729911275 * 0.2 / 3**0.5  # Student's t on 2 degrees of freedom, 97.5 %
+        assert found.n == 3
+        assert (found.lo, found.hi) == pytest.approx((shift + 0.2 - half, shift + 0.2 + half))
+    assert mean_of([("a", 1.0), ("a", 3.0)]).interval is None
+    assert mean_of([("a", None)]).value is None
 
 
 def test_labels_without_leverage_draw_no_landscape(results: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def _thresholds(axes: Any, results: TeachResults, placed: Sequence[Labelled]) ->
     if u is None or l_local is None:
         u = float(np.median([each.U for each in placed if each.U is not None]))
         l_local = float(np.median([each.L for each in placed if each.L is not None]))
-        words = "medians, no thresholds found"
+        words = "medians"
     for line in (axes.axvline(u, zorder=1), axes.axhline(l_local, zorder=1)):
         line.set(color="0.25", linewidth=0.9, linestyle=(0, (4, 2)))
     return words
@@ -114,14 +114,16 @@ def _thresholds(axes: Any, results: TeachResults, placed: Sequence[Labelled]) ->
 
 def _by_quadrant(axes: Any, moments: Sequence[Labelled]) -> None:
     names = []
-    for place, quadrant in enumerate(QUADRANTS):
+    rest = [name for name in ("UNASSIGNED",) if any(each.quadrant == name for each in moments)]
+    for place, quadrant in enumerate([*QUADRANTS, *rest]):
         mine = [each for each in moments if each.quadrant == quadrant]
         gain = mean_of([(each.task, each.ELP) for each in mine])
-        colour = QUADRANT_COLOURS[quadrant]
-        names.append(f"{QUADRANT_NAMES[quadrant]}\nn = {gain.n} of {len(mine)}")
+        colour = QUADRANT_COLOURS.get(quadrant, "0.5")
+        name = QUADRANT_NAMES.get(quadrant, "unassigned")
+        names.append(f"{name}\nn = {gain.n} of {len(mine)}")
         values = [each.ELP for each in mine if each.ELP is not None]
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0.0] * len(values)
-        axes.scatter(values, place + 0.0 + np.array(spread), s=5, color=colour, alpha=0.3,
+        axes.scatter(values, place + np.array(spread), s=5, color=colour, alpha=0.3,
                      linewidths=0)  # fmt: skip
         if gain.value is not None:
             point(
@@ -129,11 +131,11 @@ def _by_quadrant(axes: Any, moments: Sequence[Labelled]) -> None:
                 (gain.value, place),
                 x_interval=gain.interval,
                 colour="black",
-                marker=QUADRANT_MARKERS[quadrant],
+                marker=QUADRANT_MARKERS.get(quadrant, "v"),
             )
     axes.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(f"{gain_name(moments)}\nmean and 95 % interval by task")
     percent_axis(axes.xaxis, signed=True)
     axes.set_title("by quadrant")

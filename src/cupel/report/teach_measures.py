@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cupel.errors import DataError
 from cupel.report.teach_results import (
     MissingInput,
@@ -20,11 +22,12 @@ from cupel.report.teach_results import (
     only,
     read_table,
 )
+from cupel.stats.clustered import clustered_mean
 from cupel.teach.evaluation import EpisodeRow
 from cupel.teach.evaluation_tables import BASE, Evidence, identity_of, successes
 from cupel.teach.labels import QUADRANTS
 from cupel.teach.records import FORMATS
-from cupel.teach.transfer import paired, rate
+from cupel.teach.transfer import paired
 
 SUPERVISIONS = (*FORMATS, "best")
 
@@ -90,10 +93,16 @@ def labelled_of(row: Row) -> Labelled:
 
 def mean_of(values: Sequence[tuple[str, float | None]]) -> Measure:
     """Return the mean of (task, value) pairs with its interval, clustered by task."""
-    given = {str(i): value for i, (_, value) in enumerate(values) if value is not None}
-    tasks = {str(i): task for i, (task, _) in enumerate(values)}
-    found = rate(given, tasks, binary=False)
-    return Measure(value=found.mean, lo=found.lo, hi=found.hi, n=found.n)
+    known = [(task, value) for task, value in values if value is not None]
+    if not known:
+        return Measure(value=None, n=0)
+    numbers = np.array([value for _, value in known])
+    tasks = np.unique([task for task, _ in known], return_inverse=True)[1]
+    if tasks.max() == 0:
+        return Measure(value=float(numbers.mean()), n=len(known))
+    found = clustered_mean(numbers, tasks)
+    ends = (None, None) if found.interval is None else (found.interval.low, found.interval.high)
+    return Measure(value=found.mean, lo=ends[0], hi=ends[1], n=len(known))
 
 
 def measure(
