@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from cupel.teach.environments.base import (
 )
 from cupel.teach.prompts import build_prompt
 from cupel.teach.student import Query, UniformStudent, draw
-from cupel.teach.walks import pick
+from cupel.teach.walks import ladder_of
 from tests.teach.teach_students import TableStudent, snapshots_of
 
 CORRIDOR = EnvironmentConfig(name="corridor")
@@ -307,4 +308,4 @@ def test_a_first_action_that_is_not_valid_is_refused() -> None:
 )
 def test_the_fast_draw_is_the_draw(weights: list[float], uniform: float) -> None:
     probs = np.array(weights) / sum(weights)
-    assert pick(probs, uniform) == draw(probs, uniform)
+    assert bisect_right(ladder_of(probs), uniform) == draw(probs, uniform)

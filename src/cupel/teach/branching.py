@@ -95,10 +95,12 @@ def run_branches(
         ConfigError, DataError: a snapshot cannot be restored, a `first_action` is not valid.
     """
     graph, scorer = StateGraph(environment), Scorer(student)
+    names = {branch.snapshot: branch.snapshot.id for branch in branches}
+    counters = {snapshot: counter_of(name) for snapshot, name in names.items()}
     walks: list[Walk] = []
     experts: dict[tuple[int, int, str | None], Walk] = {}
     for branch in branches:
-        walk = _walk(branch, graph)
+        walk = _walk(branch, graph, counters[branch.snapshot])
         if branch.controller == "expert":  # it goes the same way in every condition and replicate
             way = (walk.counter, branch.horizon, branch.first_action)
             if way not in experts:
@@ -107,15 +109,18 @@ def run_branches(
             walk = experts[way]
         walks.append(walk)
     advance(walks, graph, scorer, uniforms)
-    return [_result(branch, walk) for branch, walk in zip(branches, walks, strict=True)]
+    return [
+        _result(branch, names[branch.snapshot], walk)
+        for branch, walk in zip(branches, walks, strict=True)
+    ]
 
 
-def _walk(branch: Branch, graph: StateGraph) -> Walk:
+def _walk(branch: Branch, graph: StateGraph, counter: int) -> Walk:
     at = graph.origin(branch.snapshot)
     if branch.first_action is not None:
         check_action(graph.states[at].seen, branch.first_action, f"snapshot {branch.snapshot.id}")
     return Walk(
-        counter=counter_of(branch.snapshot.id),
+        counter=counter,
         replicate=branch.replicate,
         horizon=branch.horizon,
         at=at,
@@ -125,10 +130,10 @@ def _walk(branch: Branch, graph: StateGraph) -> Walk:
     )
 
 
-def _result(branch: Branch, walk: Walk) -> BranchResult:
+def _result(branch: Branch, name: str, walk: Walk) -> BranchResult:
     assert walk.stop is not None
     return BranchResult(
-        snapshot_id=branch.snapshot.id,
+        snapshot_id=name,
         condition=branch.condition,
         replicate=branch.replicate,
         success=walk.success,

@@ -54,14 +54,18 @@ class State:
 
     Attributes:
         probs: the student's distribution here without a note, once it is known.
-        lost_within: largest number of steps within which success is known to be out of reach.
+        ladder: cumulative sums of `probs`, for drawing.
+        lost_within: most steps within which success is known to be out of reach.
+        reach_within: fewest steps within which it is not known to be.
     """
 
     environment: Environment | None
     parent: int
     edges: dict[str, Edge] = field(default_factory=dict)
     probs: ActionProbs | None = None
+    ladder: list[float] | None = None
     lost_within: int = 0
+    reach_within: float = float("inf")
     _seen: Seen | None = None
     _query: Query | None = None
 
@@ -104,7 +108,7 @@ class StateGraph:
         self.named: bool | None = None
         self._config = environment
         self._numbers: dict[Hashable, int] = {}
-        self._origins: dict[str, tuple[int, Environment]] = {}
+        self._origins: dict[int | Snapshot, tuple[int, Environment]] = {}
         self._spare: Environment | None = None
 
     def origin(self, start: int | Snapshot) -> int:
@@ -134,15 +138,16 @@ class StateGraph:
     def is_lost(self, number: int, left: int) -> bool:
         """Say whether success is known to be out of reach in the steps left."""
         state = self.states[number]
-        if left > state.lost_within and state.environment is not None:
+        if state.lost_within < left < state.reach_within and state.environment is not None:
             reach = state.environment.optimal_q(left)
-            if reach is not None and not any(reach.values()):
+            if reach is None or any(reach.values()):
+                state.reach_within = left
+            else:
                 state.lost_within = left
         return left <= state.lost_within
 
     def _origin(self, start: int | Snapshot) -> tuple[int, Environment]:
-        name = f"task {start}" if isinstance(start, int) else start.id
-        found = self._origins.get(name)
+        found = self._origins.get(start)
         if found is None:
             if self._spare is None:
                 self._spare = make_environment(self._config)
@@ -151,7 +156,7 @@ class StateGraph:
             else:
                 restore(start, self._spare)
             environment = self._spare.copy()
-            found = self._origins[name] = (self._number(environment, parent=-1), environment)
+            found = self._origins[start] = (self._number(environment, parent=-1), environment)
         return found
 
     def _number(self, environment: Environment, *, parent: int) -> int:
