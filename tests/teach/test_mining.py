@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cupel.errors import DataError
 from cupel.lab import differing_streams
 from cupel.lab.randomness import Randomness
-from cupel.teach.anchors import find_anchor, replay
+from cupel.teach.anchors import find_anchor, largest_drop, replay
 from cupel.teach.branching import uniforms_of
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import (
@@ -23,12 +24,14 @@ from cupel.teach.environments.base import (
     restore,
     state_hash,
 )
-from cupel.teach.mining import Environments, MineConfig, mine_episode, sample_episode
+from cupel.teach.mining import OFFSETS, Environments, MineConfig
 from cupel.teach.mining_caps import select
+from cupel.teach.moments import mine_episode, sample_episode
 from cupel.teach.records import Episode, Moment, StepRecord
 from cupel.teach.rollout_files import read_moments
 from cupel.teach.rollouts import ExpertActor, run_episodes
 from cupel.teach.splits import split_of
+from cupel.teach.student import UniformStudent
 from tests.teach.phase_runs import failure_of, planned_phase, run_killed, run_phase
 
 CORRIDOR = EnvironmentConfig(name="corridor", max_steps=8)
@@ -70,9 +73,8 @@ def scripted(seed: int, actions: list[str], *, stop: Any = "limit") -> Episode:
     )
 
 
-def mined(episode: Episode, **settings: Any) -> list[Moment]:
-    config = MineConfig(rollouts=["x"], **settings)
-    return mine_episode(episode, corridor.make(""), config=config, max_steps=8)
+def mined(episode: Episode, *, offsets: Sequence[int] = OFFSETS, **more: Any) -> list[Moment]:
+    return mine_episode(episode, corridor.make(""), max_steps=8, offsets=offsets, **more)
 
 
 # Seed 3: an odd task, starts at cell 0; `leap` from an even cell falls into the pit for good.
@@ -139,6 +141,16 @@ def test_without_an_expert_rules_say_where_and_say_so() -> None:
     assert anchor(replace(unsure, steps=steps)) == (1, "low_confidence")
     silent = tuple(replace(s, probs=None) for s in unsure.steps)
     assert anchor(replace(unsure, steps=silent)) == (3, "last_step")
+
+
+def test_the_student_s_own_values_locate_a_failure_where_it_lost_most() -> None:
+    """The leap costs all that the student still had; V and Q are exact."""
+    anchor = largest_drop(scripted(3, FALL), UniformStudent(), CORRIDOR, max_steps=8)
+    assert (anchor.step, anchor.rule) == (2, "value_drop")
+    moments = mined(scripted(3, FALL), student=UniformStudent())
+    assert {(m.anchor_step, m.anchor_rule) for m in moments} == {(2, "value_drop")}
+    with pytest.raises(ValidationError, match="belong together"):
+        MineConfig(rollouts=["x"], anchor="student_value")
 
 
 def test_the_ladder_floors_at_the_start_and_can_go_past_the_failure() -> None:

@@ -13,20 +13,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cupel.errors import DataError
-from cupel.teach.environments.base import Environment, state_hash
+from cupel.teach.environments.base import Environment, EnvironmentConfig, state_hash
+from cupel.teach.exact import action_values
 from cupel.teach.failures import LOOP_WINDOW, least_confident_step, loop_steps
 from cupel.teach.records import Episode
+from cupel.teach.rollout_export import snapshot_at
+from cupel.teach.student import Student
 from cupel.teach.walks import EXPERT_SILENT, Walk, walk_expert
 
-AnchorMethod = Literal["auto", "optimal", "expert", "rules"]
+AnchorMethod = Literal["auto", "optimal", "expert", "rules", "student_value"]
 Reach = Callable[[Environment, int], bool | None]
 """Whether success is within reach in so many steps; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """A step of an episode and the rule that named it: regret, expert_regret, loop, timeout,
-    low_confidence or last_step."""
+    """A step of an episode and the rule that named it: regret, expert_regret, value_drop, loop,
+    timeout, low_confidence or last_step."""
 
     step: int
     rule: str
@@ -63,7 +66,8 @@ def find_anchor(
     Args:
         ways: from `replay`.
         max_steps: steps the episode had from the task's start.
-        method: auto takes the first that knows: optimal, then expert, then rules.
+        method: auto takes the first that knows: optimal, then expert, then rules; student_value
+            is `largest_drop`, which needs a student.
     """
     before = len(episode.start_actions)
     if not episode.success and episode.steps:
@@ -76,6 +80,26 @@ def find_anchor(
             if step is not None:
                 return Anchor(step=step, rule="expert_regret")
     return _by_rules(episode)
+
+
+def largest_drop(
+    episode: Episode, student: Student, environment: EnvironmentConfig, *, max_steps: int
+) -> Anchor:
+    """Return the step that cost most of the student's own success probability, exactly.
+
+    The drop of a step is V(s) - Q(s, a) with the action taken; of equal drops the first counts.
+
+    Raises:
+        ConfigError: the environment's states cannot be named.
+    """
+    left = max_steps - len(episode.start_actions)
+    roots = [(snapshot_at(episode, step), left - step) for step in range(episode.n_steps)]
+    values = action_values(roots, student, environment)
+    drops = [
+        value.under(value.probs).value - value.of(step.action).value
+        for value, step in zip(values, episode.steps, strict=True)
+    ]
+    return Anchor(step=drops.index(max(drops)), rule="value_drop")
 
 
 def _lost_at(ways: list[Environment], steps: int, reach: Reach) -> int | None:

@@ -20,7 +20,7 @@ from cupel.teach.environments.base import (
 )
 from cupel.teach.records import Episode, StepRecord
 from cupel.teach.state_graph import StateGraph
-from cupel.teach.student import Student
+from cupel.teach.student import Student, StudentConfig, UniformStudent
 from cupel.teach.walks import Scorer, Taken, Uniforms, Walk, advance, walk_expert
 
 
@@ -86,6 +86,19 @@ def run_episodes(
         keep_probs=keep_probs,
     )
     return [maker.episode(start, walk, graph) for start, walk in walks]
+
+
+def student_of(config: StudentConfig, *, device: str, threads: int) -> Student:
+    """Build the student that a config names; a model is imported only where one is named.
+
+    Raises:
+        ConfigError, DataError: as `cupel.teach.language_student.build_student`.
+    """
+    if config.backend == "uniform" and config.model is None:
+        return UniformStudent()
+    from cupel.teach.language_student import build_student
+
+    return build_student(config, device=device, threads=threads, cache=None)
 
 
 def _name(environment: Environment, start: int | Snapshot) -> str:

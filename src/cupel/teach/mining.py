@@ -13,31 +13,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cupel.config import Config
 from cupel.errors import DataError
 from cupel.lab.files import read_json_lines, write_atomically, write_json
 from cupel.lab.metrics import Metric, Scalar
-from cupel.lab.randomness import Randomness, counter_of
+from cupel.lab.randomness import Randomness
 from cupel.lab.recipe import Forecast, Result, RunContext
-from cupel.teach.anchors import AnchorMethod, find_anchor, replay
+from cupel.teach.anchors import AnchorMethod
 from cupel.teach.environments.base import (
     Environment,
-    EnvironmentConfig,
-    EnvironmentName,
     make_environment,
 )
-from cupel.teach.failures import failure_type
+from cupel.teach.episodes import student_of
 from cupel.teach.mining_caps import Selection, select
+from cupel.teach.moments import mine_episode, place_of, sample_episode
 from cupel.teach.records import Episode, Moment, moment_of, to_row
-from cupel.teach.rollout_export import snapshot_at
 from cupel.teach.rollout_files import (
     SNAPSHOTS,
     read_episodes,
     recorded_max_steps,
     write_moments,
 )
+from cupel.teach.student import Student, StudentConfig
 
 CANDIDATES = "candidates.jsonl"
 OFFSETS = (0, 1, 2, 3, 5, 8)
@@ -60,7 +59,10 @@ class MineConfig(Config):
     first state takes that. Negative: after it, where success is lost already (a lost cause)."""
     anchor: AnchorMethod = "auto"
     """How a failure is located. optimal: last step with success within reach; expert: the same by
-    what the expert achieves; rules: loop, timeout, least confidence; auto: the first that knows."""
+    what the expert achieves; rules: loop, timeout, least confidence; auto: the first that knows;
+    student_value: the largest drop of `student`'s own exact success probability."""
+    student: StudentConfig | None = None
+    """Whose values `anchor = "student_value"` goes by."""
     max_snapshots: Annotated[int, Field(ge=1)] = 2000
     """Most snapshots; anchors go before the states further back."""
     max_per_task: Annotated[int, Field(ge=1)] | None = 12
@@ -77,6 +79,12 @@ class MineConfig(Config):
     """Steps the episodes could take; None: as the rollouts recorded it, or 15."""
     block: Annotated[int, Field(ge=1)] = 64
     """Episodes that are saved together; changes no snapshot."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MineConfig:
+        if (self.anchor == "student_value") != (self.student is not None):
+            raise ValueError("anchor = 'student_value' and student belong together; set both")
+        return self
 
 
 METRICS: tuple[Metric, ...] = (
@@ -120,13 +128,18 @@ def run(config: MineConfig, context: RunContext) -> Result:
     """
     episodes, max_steps = _episodes(config)
     environments = Environments()
+    student = None
+    if config.student is not None:
+        slot = context.slot
+        student = student_of(config.student, device=slot.device, threads=slot.threads)
     starts = range(0, len(episodes), config.block)
     done = 0 if context.resume is None else int(context.resume.state["done"])
     dropped = 0 if context.resume is None else int(context.resume.state["dropped"])
     for number, at in list(enumerate(starts))[done:]:
         block = episodes[at : at + config.block]
         taken = [
-            _mine(episode, environments, config, max_steps, context.randomness) for episode in block
+            _mine(episode, environments, config, max_steps, context.randomness, student)
+            for episode in block
         ]
         missing = sum(moments is None for moments in taken)
         found = [moment for moments in taken if moments for moment in moments]
@@ -155,69 +168,6 @@ def run(config: MineConfig, context: RunContext) -> Result:
     return _write(selection, counts, config, context)
 
 
-def mine_episode(
-    episode: Episode, environment: Environment, *, config: MineConfig, max_steps: int
-) -> list[Moment]:
-    """Return the ladder of moments of one episode, nearest to the anchor first; [] if unused.
-
-    Raises:
-        DataError: the episode does not replay.
-    """
-    wanted = config.include_successes if episode.success else episode.stop_reason != "error"
-    if not wanted or not episode.steps:
-        return []
-    ways = replay(episode, environment)
-    anchor = find_anchor(episode, ways, max_steps=max_steps, method=config.anchor)
-    kind = failure_type(episode)
-    last = episode.n_steps - 1
-    steps = dict.fromkeys(min(max(anchor.step - back, 0), last) for back in config.offsets)
-    return [
-        moment_at(episode, step, kind=kind, anchor=anchor.step, rule=anchor.rule) for step in steps
-    ]
-
-
-def sample_episode(
-    episode: Episode, environment: Environment, *, rate: float, randomness: Randomness
-) -> list[Moment]:
-    """Return each decision point of an episode with probability `rate`, keyed by its own name.
-
-    Raises:
-        DataError: the episode does not replay.
-    """
-    if episode.stop_reason == "error" or not episode.steps:
-        return []
-    replay(episode, environment)
-    keys = [(counter_of(episode.id), step) for step in range(episode.n_steps)]
-    uniforms = randomness.uniforms("mining", keys, 1)[:, 0]
-    kind = failure_type(episode)
-    return [
-        moment_at(episode, step, kind=kind, anchor=step, rule="sampled")
-        for step in range(episode.n_steps)
-        if uniforms[step] < rate
-    ]
-
-
-def moment_at(episode: Episode, step: int, *, kind: str, anchor: int, rule: str) -> Moment:
-    """Return the moment before a step of an episode."""
-    record = episode.steps[step]
-    return Moment(
-        snapshot=snapshot_at(episode, step),
-        task=episode.task,
-        observation=record.observation,
-        valid_actions=record.valid_actions,
-        step_idx=len(episode.start_actions) + step,
-        trajectory_id=episode.id,
-        outcome="success" if episode.success else "failure",
-        student_action=record.action,
-        student_probs=record.probs,
-        failure_type=kind,
-        anchor_step=len(episode.start_actions) + anchor,
-        anchor_rule=rule,
-        offset=anchor - step,
-        key_hash=record.key_hash,
-    )
-
-
 class Environments:
     """One environment of each kind met in the episodes."""
 
@@ -227,8 +177,7 @@ class Environments:
     def of(self, episode: Episode) -> Environment:
         kind = (episode.environment, episode.level)
         if kind not in self._made:
-            name: EnvironmentName = episode.environment  # type: ignore[assignment]
-            self._made[kind] = make_environment(EnvironmentConfig(name=name, level=episode.level))
+            self._made[kind] = make_environment(place_of(episode))
         made = self._made[kind]
         if made.version != episode.version:
             raise DataError(
@@ -244,6 +193,7 @@ def _mine(
     config: MineConfig,
     max_steps: int,
     randomness: Randomness,
+    student: Student | None,
 ) -> list[Moment] | None:
     """Return an episode's moments; None where it cannot be restored and that is to be counted."""
     try:
@@ -252,7 +202,15 @@ def _mine(
             return sample_episode(
                 episode, environment, rate=config.sample_rate, randomness=randomness
             )
-        return mine_episode(episode, environment, config=config, max_steps=max_steps)
+        return mine_episode(
+            episode,
+            environment,
+            max_steps=max_steps,
+            offsets=config.offsets,
+            method=config.anchor,
+            include_successes=config.include_successes,
+            student=student,
+        )
     except DataError:
         if not config.require_env_state:
             raise

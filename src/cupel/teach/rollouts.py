@@ -17,10 +17,10 @@ from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.teach.branching import uniforms_of
 from cupel.teach.environments.base import EnvironmentConfig
-from cupel.teach.episodes import ExpertActor, run_episodes
+from cupel.teach.episodes import ExpertActor, run_episodes, student_of
 from cupel.teach.records import Episode, to_row
 from cupel.teach.rollout_export import RolloutsHeader, write_rollouts
-from cupel.teach.student import Student, StudentConfig, UniformStudent
+from cupel.teach.student import Student, StudentConfig
 
 __all__ = ["RECIPE", "ExpertActor", "RolloutsConfig", "RolloutsRecipe", "run_episodes"]
 
@@ -171,13 +171,7 @@ def _actor(
         return ExpertActor(flip_rate=config.flip_rate)
     if student is not None:
         return student
-    if config.student.backend == "uniform" and config.student.model is None:
-        return UniformStudent()
-    from cupel.teach.language_student import build_student
-
-    return build_student(
-        config.student, device=context.slot.device, threads=context.slot.threads, cache=None
-    )
+    return student_of(config.student, device=context.slot.device, threads=context.slot.threads)
 
 
 def _model_name(config: RolloutsConfig) -> str:
