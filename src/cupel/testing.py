@@ -37,7 +37,8 @@ class Contract:
         ended, successes: those that were over, and those where the task was accomplished.
         dead_ends: states that were not over and whose exact values were all 0.
         keys, values, experts: states with a key, with exact values, and with an expert's action.
-        processes: other processes, with other hash salts, that found the same states.
+        processes: other processes, with other hash salts, that found the same states
+            and the same expert.
     """
 
     states: int
@@ -82,7 +83,7 @@ def check_environment(
     seen: dict[Hashable, Any] = {}
     outcomes: dict[Hashable, Any] = {}
     foreign: set[str] = set()
-    snapshots: list[Snapshot] = []
+    found: list[tuple[Snapshot, str | None]] = []
     counts = dict.fromkeys(("ended", "successes", "dead_ends", "keys", "values", "experts"), 0)
     for environment, last in _visits(make, seeds, states, steps, rng):
         contract.check_views(environment)
@@ -94,7 +95,7 @@ def check_environment(
         contract.check_tampered(make, snapshot, rng)
         values = contract.check_values(environment, steps)
         foreign.update(environment.valid_actions())
-        snapshots.append(snapshot)
+        found.append((snapshot, environment.expert()))
         over = not environment.valid_actions()
         counts["ended"] += over
         counts["successes"] += last is not None and last.success
@@ -103,8 +104,8 @@ def check_environment(
         counts["experts"] += environment.expert() is not None
         counts["dead_ends"] += not over and values is not None and not any(values.values())
     for salt in range(processes):
-        _check_process(make, snapshots, salt)
-    distinct = len({(snapshot.seed, snapshot.state_hash) for snapshot in snapshots})
+        _check_process(make, found, salt)
+    distinct = len({(snapshot.seed, snapshot.state_hash) for snapshot, _ in found})
     return Contract(states=states, distinct=distinct, processes=processes, **counts)
 
 
@@ -135,11 +136,11 @@ def _visits(
 
 
 def _check_process(
-    make: Callable[[], Environment], snapshots: Sequence[Snapshot], salt: int
+    make: Callable[[], Environment], found: Sequence[tuple[Snapshot, str | None]], salt: int
 ) -> None:
-    """Another process, with another hash salt, finds the same states at the same ways' ends."""
+    """Another process, with another hash salt, finds the same states and the same advice."""
     try:
-        task = pickle.dumps((make, list(snapshots)))
+        task = pickle.dumps((make, list(found)))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
             f"check_environment: `make` cannot be given to another process ({error}); give a "
@@ -161,7 +162,10 @@ _CHILD = """
 import pickle, sys
 sys.path[:0] = sys.argv[1:]
 from cupel.teach.environments.base import restore
-make, snapshots = pickle.load(sys.stdin.buffer)
-for snapshot in snapshots:
-    restore(snapshot, make())
+make, found = pickle.load(sys.stdin.buffer)
+environment = make()
+for snapshot, advice in found:
+    restore(snapshot, environment)
+    if environment.expert() != advice:
+        sys.exit(f"the expert says {environment.expert()!r} instead of {advice!r}: {snapshot}")
 """

@@ -201,22 +201,36 @@ def test_each_breach_is_found(broken: type[Corridor], words: str) -> None:
         check_environment(broken, seeds=range(6), states=200, steps=8, processes=0)
 
 
-def test_a_salted_hash_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SALTED_VIEW = """
+    def observe(self):
+        return f"{super().observe()} {hash(str(self.key())) % 1000}"
+"""
+SALTED_EXPERT = """
+    def expert(self):
+        both = {"right", "leap"} & set(self.valid_actions())
+        return next(iter(both), None) if self.seed % 2 == 0 else super().expert()
+    def optimal_q(self, horizon):
+        return None
+"""
+
+
+@pytest.mark.parametrize("method", [SALTED_VIEW, SALTED_EXPERT])
+def test_a_salted_hash_is_found(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "salted_corridor.py").write_text(
         "from copy import copy\n"
         "from cupel.teach.environments.corridor import Corridor\n"
         "class Salted(Corridor):\n"
         "    def copy(self):\n"
-        "        return copy(self)\n"
-        "    def observe(self):\n"
-        "        return f'{super().observe()} {hash(str(self.key())) % 1000}'\n"
+        "        return copy(self)\n" + method
     )
     monkeypatch.syspath_prepend(tmp_path)
     from salted_corridor import Salted  # type: ignore[import-not-found]
 
     try:
         with pytest.raises(ContractViolation, match="in another process"):
-            check_environment(Salted, seeds=range(6), states=20, steps=8)
+            check_environment(Salted, seeds=range(6), states=20, steps=8, processes=5)
     finally:
         del sys.modules["salted_corridor"]
 
