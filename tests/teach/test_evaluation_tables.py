@@ -161,6 +161,7 @@ def test_retention_of_base_is_below_one_when_its_own_pass_chose_the_tasks() -> N
     base, model = found
     assert base["retention_success_rate"] == pytest.approx(2 / 3)
     assert base["retention_drop"] == 0.0
+    assert (base["lo"], base["p"]) == (None, None), "BASE is compared with nobody"
     assert model["retention_drop"] == pytest.approx(1 / 3)
     assert model["n"] == 3
     assert model["p_holm"] is not None

@@ -21,7 +21,7 @@ from cupel.lab.metrics import Scalar
 from cupel.teach.evaluation import Dataset, EpisodeRow, mean_or_none
 from cupel.teach.labels import QUADRANTS
 from cupel.teach.records import FORMATS
-from cupel.teach.transfer import Diagonal, Paired, adjusted, diagonal, paired, rate
+from cupel.teach.transfer import NOTHING, Diagonal, Paired, adjusted, diagonal, paired, rate
 
 BASE = "BASE"
 """Name of the untrained model in every table."""
@@ -180,20 +180,19 @@ def retention(evidence: Evidence) -> list[Row]:
     corrected = _holm({name: each[0] for name, each in contrasts.items()})
     table: list[Row] = []
     for name in evidence.models:
-        each = contrasts.get(name) or _against(evidence, kept[BASE], kept[BASE])
         both = set(successes(kept[name])) & set(successes(kept[BASE]))
-        success, chance = each
+        success, chance = contrasts.get(name, (NOTHING, NOTHING))
         row: Row = {
             "model": name,
             "n": len(kept[name]),
             "retention_success_rate": _mean_of(successes(kept[name]), both),
             "base_retention_success_rate": _mean_of(successes(kept[BASE]), both),
-            "retention_drop": _minus(success.delta),
+            "retention_drop": 0.0 if name == BASE and both else _minus(success.delta),
             "lo": _minus(success.hi),
             "hi": _minus(success.lo),
-            "n_tasks": success.clusters,
-            "p": success.p if name != BASE else None,
-            "p_mcnemar": success.p_mcnemar if name != BASE else None,
+            "n_tasks": len(both),
+            "p": success.p,
+            "p_mcnemar": success.p_mcnemar,
             "p_holm": corrected.get(name),
             "probability_drop": _minus(chance.delta),
             "probability_drop_lo": _minus(chance.hi),
@@ -339,10 +338,7 @@ def _against(
 
 def _delta(each: tuple[Paired, Paired] | None, p_holm: float | None, before: str = "") -> Row:
     """Return the columns of a contrast with BASE; `before` names whose interval it is."""
-    if each is None:
-        nothing = Paired(n=0, clusters=0, delta=None, lo=None, hi=None, p=None, p_mcnemar=None)
-        each = nothing, nothing
-    success, chance = each
+    success, chance = each or (NOTHING, NOTHING)
     return {
         "delta_success": success.delta,
         f"{before}n": success.n,

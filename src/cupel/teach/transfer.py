@@ -60,6 +60,10 @@ class Paired:
     p_mcnemar: float | None
 
 
+NOTHING = Paired(n=0, clusters=0, delta=None, lo=None, hi=None, p=None, p_mcnemar=None)
+"""The contrast where nothing was measured on both sides."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagonal:
     """Own quadrant less other quadrants, pooled over the matrix.
@@ -94,7 +98,7 @@ def rate(values: By, task_of: Mapping[str, str], *, binary: bool = True) -> Rate
         return Rate(n=0, clusters=0, mean=None, lo=None, hi=None)
     given = [values[start] for start in starts]
     mean = math.fsum(given) / n
-    whole = binary and all(value in (0.0, 1.0) for value in given)
+    whole = binary and _are_successes(given)
     if whole and len(tasks) == n:
         interval = wilson(int(sum(given)), n)
         return Rate(n=n, clusters=n, mean=mean, lo=interval.low, hi=interval.high)
@@ -115,7 +119,7 @@ def paired(model: By, base: By, task_of: Mapping[str, str]) -> Paired:
     differences = [model[start] - base[start] for start in starts]
     n, clusters = len(starts), len({task_of[start] for start in starts})
     if not starts:
-        return Paired(n=0, clusters=0, delta=None, lo=None, hi=None, p=None, p_mcnemar=None)
+        return NOTHING
     delta = math.fsum(differences) / n
     lo = hi = p = None
     if clusters > 1:
@@ -123,7 +127,8 @@ def paired(model: By, base: By, task_of: Mapping[str, str]) -> Paired:
         if found.interval is not None:
             lo, hi, p = found.interval.low, found.interval.high, found.p
         else:
-            lo, hi = _bound_of_equals(differences[0], clusters)
+            if _are_successes([*model.values(), *base.values()]):
+                lo, hi = _bound_of_equals(differences[0], clusters)
             p = 1.0 if differences[0] == 0 else sign_flip_floor(clusters)
     return Paired(
         n=n,
@@ -239,17 +244,19 @@ def _cells(
     return cells
 
 
-def _bound_of_equals(difference: float, clusters: int) -> tuple[float | None, float | None]:
+def _are_successes(values: Iterable[float]) -> bool:
+    return all(value in (0.0, 1.0) for value in values)
+
+
+def _bound_of_equals(difference: float, clusters: int) -> tuple[float, float]:
     """Return what a difference that is the same in all tasks leaves possible.
 
     At most a share u of all tasks could be otherwise (Clopper-Pearson, 0 of so many), by one
     success each where nothing differed, by two where everything did.
 
-    >>> [round(end or 0, 3) for end in _bound_of_equals(0.0, 100)]
+    >>> [round(end, 3) for end in _bound_of_equals(0.0, 100)]
     [-0.036, 0.036]
     """
-    if difference not in (-1.0, 0.0, 1.0):
-        return None, None
     u = clopper_pearson(0, clusters).high
     if difference == 0:
         return -u, u
@@ -257,7 +264,7 @@ def _bound_of_equals(difference: float, clusters: int) -> tuple[float | None, fl
 
 
 def _mcnemar(model: Sequence[float], base: Sequence[float]) -> float | None:
-    if not all(value in (0.0, 1.0) for value in [*model, *base]):
+    if not _are_successes([*model, *base]):
         return None
     pairs = list(zip(model, base, strict=True))
     return mcnemar(
