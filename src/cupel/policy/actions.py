@@ -44,8 +44,8 @@ class ActionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A request in tokens."""
+class Row:
+    """A prompt and its actions in tokens."""
 
     index: int
     prompt: list[int]
@@ -88,7 +88,7 @@ class ActionScorer:
             DataError: a request without completions, an empty completion, tokens that do not
                 break where the prompt ends, or more tokens than the model reads.
         """
-        buckets: defaultdict[int, list[_Row]] = defaultdict(list)
+        buckets: defaultdict[int, list[Row]] = defaultdict(list)
         for index, request in enumerate(requests):
             row = self._encode(index, request)
             buckets[row.bucket].append(row)
@@ -99,7 +99,7 @@ class ActionScorer:
                     found.update(self._score(rows, bucket))
         return [found[index] for index in range(len(requests))]
 
-    def _encode(self, index: int, request: ActionRequest) -> _Row:
+    def _encode(self, index: int, request: ActionRequest) -> Row:
         if not request.completions:
             raise DataError(f"score: no actions behind prompt {_tail(request.prompt)}")
         prompt = self._tokenizer.encode(request.prompt)
@@ -118,7 +118,7 @@ class ActionScorer:
                 f"longer than the model's {self._context} positions; use a model that reads more, "
                 f"or an environment that says less. The prompt ends {_tail(request.prompt)}"
             )
-        row = _Row(index, prompt, actions)
+        row = Row(index, prompt, actions)
         self.scored += 1
         self.tokens += row.length
         unknown = self._tokenizer.unknown_id
@@ -142,7 +142,7 @@ class ActionScorer:
             raise DataError(f"score: action '{completion}' has no tokens")
         return joint[len(prompt) :]
 
-    def _batches(self, bucket: int, rows: list[_Row]) -> Iterator[list[_Row]]:
+    def _batches(self, bucket: int, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows into batches of one size, a function of the bucket; fill the last up."""
         on_cpu = self._lm.device.type == "cpu"
         most, tokens = (CPU_ROWS, CPU_TOKENS) if on_cpu else (GPU_ROWS, GPU_TOKENS)
@@ -151,8 +151,8 @@ class ActionScorer:
             batch = rows[start : start + size]
             yield batch + batch[:1] * (size - len(batch))
 
-    def _score(self, rows: list[_Row], bucket: int) -> dict[int, LogScoresA]:
-        hidden_BTD = self._lm.branch(*_layout(rows, bucket, self._tokenizer.pad_id))
+    def _score(self, rows: list[Row], bucket: int) -> dict[int, LogScoresA]:
+        hidden_BTD = self._lm.branch(*lay_out(rows, bucket, self._tokenizer.pad_id))
         wanted = {row.index: (at, row) for at, row in reversed(list(enumerate(rows)))}
         picked = torch.cat([self._pick(hidden_BTD[at], row) for at, row in wanted.values()])
         values = picked.cpu().numpy().astype(np.float64)
@@ -165,9 +165,9 @@ class ActionScorer:
             start += int(counts.sum())
         return found
 
-    def _pick(self, hidden_TD: Tensor, row: _Row) -> Tensor:
+    def _pick(self, hidden_TD: Tensor, row: Row) -> Tensor:
         """Return log-probabilities of all actions' tokens, each action's end token last."""
-        reads, targets = _targets(row, self._tokenizer.eos_id)
+        reads, targets = targets_of(row, self._tokenizer.eos_id)
         first = len(row.prompt) - 1
         picked = torch.empty(len(reads), device=hidden_TD.device)
         for start in range(0, int(reads.max()) + 1, HEAD_ROWS):
@@ -183,8 +183,8 @@ class ActionScorer:
         """Compare side-by-side actions with actions on rows of their own, on fixed ids."""
         vocabulary = self._lm.head_weight.shape[0]
         ids = ((np.arange(64) * 7919 + 11) % vocabulary).tolist()
-        row = _Row(0, ids[:40], [ids[40:43], ids[43:44], ids[44:48]])
-        hidden_TD = self._lm.branch(*_layout([row], row.bucket, self._tokenizer.pad_id))[0]
+        row = Row(0, ids[:40], [ids[40:43], ids[43:44], ids[44:48]])
+        hidden_TD = self._lm.branch(*lay_out([row], row.bucket, self._tokenizer.pad_id))[0]
         prompt = self._lm.prefill([row.prompt])
         start, gap, scale = len(row.prompt), 0.0, 1.0
         for action in row.actions:
@@ -204,8 +204,8 @@ class ActionScorer:
             )
 
 
-def _layout(
-    rows: Sequence[_Row], bucket: int, pad: int
+def lay_out(
+    rows: Sequence[Row], bucket: int, pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Lay rows out: tokens, positions, and who sees whom.
 
@@ -233,8 +233,11 @@ def _layout(
     return tokens_BT, positions_BT, same
 
 
-def _targets(row: _Row, eos: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return, token by token, which position predicts it (0: the prompt's last), and its id."""
+def targets_of(row: Row, eos: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return which position predicts each token, and its id; action by action, end tokens too.
+
+    Position 0 is the prompt's last token.
+    """
     reads: list[int] = []
     targets: list[int] = []
     start = 1

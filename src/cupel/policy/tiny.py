@@ -55,15 +55,19 @@ def load_tiny(config: PolicyConfig, *, device: str, threads: int) -> TorchPolicy
     return load_torch_policy(found, device=device, threads=threads)
 
 
-def tiny_tokenizer(specials: Sequence[str], words: Sequence[str]) -> Any:
+def tiny_tokenizer(specials: Sequence[str], words: Sequence[str], *, spaced: bool = False) -> Any:
     """Make the tokenizer: ids are positions in specials + words; a prompt opens with <bos>.
 
     A leading space belongs to its word, so that joining pieces gives the text back.
+
+    Args:
+        spaced: every piece ends where the next space or line break begins, so that a word that is
+            not known is one <unk>; without it, pieces are found anywhere, the longest first.
     """
     pad, bos, eos, unknown = specials
     vocabulary = {piece: index for index, piece in enumerate([*specials, *words])}
     longest_first = sorted(words, key=lambda word: (-len(word), word))
-    pattern = "|".join(re.escape(word) for word in longest_first)
+    pattern = r"\s?\S+" if spaced else "|".join(re.escape(word) for word in longest_first)
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     backend.decoder = decoders.Fuse()
@@ -80,16 +84,18 @@ def tiny_tokenizer(specials: Sequence[str], words: Sequence[str]) -> Any:
     )
 
 
-def tiny_model(vocabulary: int, *, seed: int) -> Any:
-    """Make the untrained model; the caller's random state is left as it was."""
+def tiny_model(
+    vocabulary: int, *, seed: int, layers: int = 2, heads: int = 2, inner: int = 256
+) -> Any:
+    """Make the untrained model, 64 wide; the caller's random state is left as it was."""
     config = Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        intermediate_size=256,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=64 // heads,
+        intermediate_size=inner,
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         initializer_range=0.04,

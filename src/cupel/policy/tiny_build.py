@@ -150,7 +150,7 @@ def build_tiny(
         "clean_accuracy": accuracy,
         "accuracy_sampled": accuracies[0],
         "accuracy_greedy": accuracies[1],
-        **_machine(policy),
+        **machine_record(policy),
     }
     low, high = recipe.accuracy_band
     if not low <= record["accuracy_sampled"] <= high:
@@ -163,7 +163,7 @@ def build_tiny(
     return record
 
 
-def _machine(policy: TorchPolicy) -> dict[str, Any]:
+def machine_record(policy: TorchPolicy) -> dict[str, Any]:
     """Return the weights' hash and what it depends on besides the recipe."""
     described = policy.describe()
     kept = ("weights_sha256", "parameters", "torch", "cpu_capability", "matmul_precision")
@@ -220,7 +220,7 @@ def _clean_phase(
 ) -> tuple[int, float]:
     """Train on careful texts until the measured accuracy is reached; return steps and accuracy."""
     policy = trainer.policy
-    optimizers = _clean_optimizers(policy.lm.model, recipe)
+    optimizers = make_optimizers(policy.lm.model, muon_lr=recipe.clean_muon_lr, lr=recipe.clean_lr)
     accuracy = 0.0
     for step in range(1, recipe.clean_steps + 1):
         for optimizer, rate in zip(
@@ -263,13 +263,14 @@ def _mixed_phase(
     return recipe.mixed_steps
 
 
-def _clean_optimizers(model: Any, recipe: WarmStart) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: Any, *, muon_lr: float, lr: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the inner matrices and AdamW for embedding and norms."""
     embedding = model.get_input_embeddings().weight
     inner = [p for p in model.parameters() if p.dim() == 2 and p is not embedding]
     others = [p for p in model.parameters() if p.dim() != 2 or p is embedding]
     return [
-        torch.optim.Muon(inner, lr=recipe.clean_muon_lr, weight_decay=0.0),
-        torch.optim.AdamW(others, lr=recipe.clean_lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(inner, lr=muon_lr, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
