@@ -9,9 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cupel.cli import console
 from cupel.cli.train import execute_one
+
+if TYPE_CHECKING:
+    from cupel.lab.run_dir import RunFolder
 
 
 def run_phase(
@@ -46,12 +50,33 @@ def run_phase(
         load_recipe(recipe), recipe, passed=settings, seed=seed, condition=condition, where="flags"
     )
     run = RunFolder(folder)
+    _clear_refused(run, spec.id)
     run.create(spec)
     if not run.is_complete:
         execute_one(folder, Slot(device=device, threads=threads))
     for name, target in (exports or {}).items():
         _copy(folder / name, target)
     return dict((read_run(folder).result or {}).get("values", {}))
+
+
+def _clear_refused(run: RunFolder, wanted: str) -> None:
+    """Make way for corrected settings where an attempt stopped on what it was given.
+
+    Rows and checkpoints of the refused settings go; caches and whatever else lies there stay, so
+    that a paid answer is never paid twice.
+    """
+    described = (run.path / "config.json").is_file() and (run.path / "run.json").is_file()
+    if not described or run.is_complete or run.config()["id"] == wanted:
+        return
+    failure = run.state().get("failure") or {}
+    if failure.get("kind") != "usage":
+        return
+    console.note(f"{run.path}: begun again, because it had stopped on: {failure['message']}")
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    for name in ("config.json", "run.json"):
+        (run.path / name).unlink()
+    for stream in run.path.rglob("*.jsonl"):
+        stream.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:
