@@ -50,9 +50,9 @@ $(VENV)/.torch: constraints.txt scripts/install_torch.sh
 	@touch $@
 
 $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot,dev]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,dev]" -c constraints.txt
 	@touch $@ $(VENV)/.quickstart
