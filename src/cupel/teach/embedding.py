@@ -41,7 +41,7 @@ def _hashed(texts: Sequence[str], dim: int) -> NDArray[np.float64]:
     Source: Weinberger et al. 2009 (arXiv:0902.2206).
     """
     try:
-        from sklearn.feature_extraction.text import HashingVectorizer  # type: ignore[import-untyped]
+        from sklearn.feature_extraction.text import HashingVectorizer
     except ImportError:
         raise MissingExtraError("the hashing embedder", "teach") from None
     vectorizer = HashingVectorizer(

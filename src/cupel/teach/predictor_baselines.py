@@ -131,7 +131,7 @@ def fit_boosting(
         MissingExtraError: scikit-learn is not installed.
     """
     try:
-        from sklearn.ensemble import (  # type: ignore[import-untyped]
+        from sklearn.ensemble import (
             HistGradientBoostingClassifier,
             HistGradientBoostingRegressor,
         )
@@ -194,7 +194,7 @@ def inner_folds(tasks_N: IntArray, most: int) -> list[tuple[NDArray[np.int64], N
         MissingExtraError: scikit-learn is not installed.
     """
     try:
-        from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped]
+        from sklearn.model_selection import GroupKFold
     except ImportError:
         raise MissingExtraError("folds by task", "teach") from None
     n = min(most, len(np.unique(tasks_N)))

@@ -162,7 +162,7 @@ class _Shadow:
             with contextlib.suppress(*broken):
                 return _name(self._bot.replan(taken))
         try:
-            self._bot = BabyAIBot(self._world)  # type: ignore[no-untyped-call]
+            self._bot = BabyAIBot(self._world)
             return _name(self._bot.replan(None))
         except broken:
             self._bot = None
