@@ -188,7 +188,10 @@ def show_labels(values: Mapping[str, Any], folder: Path, *, as_json: bool) -> No
         return
     console.table(["labels", "value"], [(name, values[name]) for name in _COUNTS])
     for name, meaning in (
-        ("hints_invalid", "hints are invalid; these moments have no leverage and no patch test"),
+        (
+            "hints_invalid",
+            "hints are invalid: no patch test there, leverage only of proven dead ends",
+        ),
         ("without_hint", "moments were not asked about"),
         ("without_budget", "moments got no rollouts; raise --budget to label them too"),
         ("instrument_errors", "rollouts broke down; they count neither way"),
