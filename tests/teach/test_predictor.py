@@ -17,8 +17,8 @@ from cupel.teach.features import FeatureConfig, feature_matrix
 from cupel.teach.labels import LabelledMoment
 from cupel.teach.prediction_rows import prediction_row
 from cupel.teach.prediction_targets import Targets, elp_of, targets_of
-from cupel.teach.predictor import PredictorConfig, fit, task_folds, task_numbers
-from cupel.teach.predictor_baselines import noise_weights
+from cupel.teach.predictor import Kept, PredictorConfig, fit, task_folds, task_numbers
+from cupel.teach.predictor_baselines import noise_weights, scaler_of
 from cupel.teach.predictor_files import predicted_elp, save_predictor
 from tests.teach.teach_labels import labelled
 
@@ -27,6 +27,7 @@ SMALL = PredictorConfig(
 )
 ROWS = labelled(24, rollouts=8)
 MODELS = ("ridge", "gbm", "mlp")
+LONG = Kept(epochs=60, slopes={})
 
 
 def arrays(rows: list[LabelledMoment]) -> tuple[Any, Targets, Any]:
@@ -36,7 +37,7 @@ def arrays(rows: list[LabelledMoment]) -> tuple[Any, Targets, Any]:
 
 def train(rows: list[LabelledMoment], name: Any, **changes: Any) -> Any:
     features, targets, tasks = arrays(rows)
-    return fit(name, features, targets, tasks, SMALL, seed=5, threads=1, **changes)
+    return fit(name, features, targets, tasks, SMALL, n_text=32, seed=5, threads=1, **changes)
 
 
 def saved(folder: Path, rows: list[LabelledMoment], model: Any = "mlp", **changes: Any) -> Path:
@@ -72,7 +73,7 @@ def test_a_row_without_a_label_changes_nothing_of_that_head(name: str) -> None:
         for row in ROWS[:20]
     ]
     features, _, _ = arrays(ROWS)
-    said = train(lifted + bare[20:], name, **({"epochs": 60} if name == "mlp" else {}))
+    said = train(lifted + bare[20:], name, **({"kept": LONG} if name == "mlp" else {}))
     assert np.allclose(said.predict(features).values["leverage"], 5.0, atol=0.7)
 
 
@@ -100,8 +101,28 @@ def test_the_network_stops_early_on_training_tasks_and_keeps_the_best() -> None:
     assert len(curve["val"]) == len(curve["train"]) == 4
     assert curve["best_val_loss"] == min(curve["val"])
     assert curve["best_epoch"] == 1 + curve["val"].index(min(curve["val"]))
-    fixed = train(ROWS, "mlp", epochs=2).curve
+    fixed = train(ROWS, "mlp", kept=Kept(epochs=2, slopes={})).curve
     assert (len(fixed["train"]), fixed["val"], fixed["best_epoch"]) == (2, [], 2)
+
+
+def test_predictions_are_drawn_to_the_mean_as_far_as_held_out_tasks_say() -> None:
+    features = arrays(ROWS)[0]
+    plain = train(ROWS, "mlp", kept=Kept(epochs=3, slopes={})).predict(features).values["elp"]
+    drawn = train(ROWS, "mlp", kept=Kept(epochs=3, slopes={"elp": 0.5})).predict(features)
+    mean = np.mean([elp_of(row).value for row in ROWS])
+    assert np.allclose(drawn.values["elp"] - mean, 0.5 * (plain - mean), atol=1e-5)
+    slopes = train(ROWS, "mlp").curve["slopes"]
+    assert set(slopes) == {"uncertainty", "leverage", "elp"}
+    assert all(0.05 <= slope <= 1.0 for slope in slopes.values())
+
+
+def test_the_text_block_weighs_as_much_as_the_other_columns_together() -> None:
+    features = arrays(ROWS)[0]
+    scaled = scaler_of(features, 32)(features)
+    other, text = scaled[:, :-32].var(axis=0), scaled[:, -32:].var(axis=0)
+    assert text.sum() == pytest.approx(other.sum())
+    assert np.allclose(other[other > 0], 1.0)
+    assert np.isfinite(scaler_of(np.ones((4, 3)), 2)(np.ones((4, 3)))).all()
 
 
 def test_the_payoff_is_never_the_largest_of_sampled_gains() -> None:

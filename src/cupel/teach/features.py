@@ -64,6 +64,11 @@ class Matrix:
     values_ND: NDArray[np.float64]
     names: tuple[str, ...]
 
+    @property
+    def n_text(self) -> int:
+        """Number of embedding columns; they are the last ones."""
+        return sum(name.startswith("text_") for name in self.names)
+
 
 def chosen(config: FeatureConfig) -> tuple[Feature, ...]:
     """Return the features a config names, in the registry's order."""

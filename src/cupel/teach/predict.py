@@ -27,7 +27,7 @@ from cupel.teach.prediction_ranking import Judged
 from cupel.teach.prediction_report import error_analysis, evaluation
 from cupel.teach.prediction_rows import gathered, prediction_row, training_result
 from cupel.teach.prediction_targets import REGRESSIONS, FloatArray, IntArray, Targets, targets_of
-from cupel.teach.predictor import Fitted, PredictorConfig, fit, task_folds, task_numbers
+from cupel.teach.predictor import Fitted, Kept, PredictorConfig, fit, task_folds, task_numbers
 from cupel.teach.predictor_files import save_predictor
 from cupel.teach.splits import Split
 
@@ -81,6 +81,7 @@ class Rows:
 
     labels: tuple[LabelledMoment, ...]
     features_ND: FloatArray
+    n_text: int
     targets: Targets
     learned: IntArray
     tasks: IntArray
@@ -139,9 +140,9 @@ def predict(config: PredictConfig, context: RunContext) -> Result:
         )
         context.checkpoints.save(number + 1, lambda folder: None, {})
     curves = read_json_lines(context.folder / CURVES)
-    epochs = kept_epochs(curves)
-    final = _fit(rows, rows.learned, settings, context, model=settings.model, epochs=epochs)
-    return finish(config, context, rows, final, curves, epochs)
+    kept = kept_of(curves)
+    final = _fit(rows, rows.learned, settings, context, model=settings.model, kept=kept)
+    return finish(config, context, rows, final, curves, None if kept is None else kept.epochs)
 
 
 def read(config: PredictConfig) -> Rows:
@@ -166,9 +167,11 @@ def read(config: PredictConfig) -> Rows:
             "label the snapshots with cupel teach label"
         )
     moments = [label.moment for label in labels]
+    matrix = feature_matrix(moments, config.predictor.features)
     return Rows(
         labels=labels,
-        features_ND=feature_matrix(moments, config.predictor.features).values_ND,
+        features_ND=matrix.values_ND,
+        n_text=matrix.n_text,
         targets=targets,
         learned=np.array(learned, dtype=np.int64),
         tasks=task_numbers([moment.task_id for moment in moments]),
@@ -214,11 +217,18 @@ def train_fold(
     context.recorder.log("metrics.jsonl", counts | errors)
 
 
-def kept_epochs(curves: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return how long the final network trains: the median of the folds' kept epochs."""
+def kept_of(curves: Sequence[Mapping[str, Any]]) -> Kept | None:
+    """Return how the final network is trained: the medians of what the folds kept."""
     if not curves:
         return None
-    return max(1, round(statistics.median(int(curve["best_epoch"]) for curve in curves)))
+    found = {
+        head: [float(curve["slopes"][head]) for curve in curves if head in curve["slopes"]]
+        for head in REGRESSIONS
+    }
+    return Kept(
+        epochs=max(1, round(statistics.median(int(curve["best_epoch"]) for curve in curves))),
+        slopes={head: statistics.median(each) for head, each in found.items() if each},
+    )
 
 
 def finish(
@@ -275,7 +285,7 @@ def _fit(
     *,
     model: Any,
     fold: int | None = None,
-    epochs: int | None = None,
+    kept: Kept | None = None,
 ) -> Fitted:
     """Fit a model on rows; its seed is that of the run and the fold."""
     features_ND, targets, tasks_N = rows.of(index)
@@ -287,9 +297,10 @@ def _fit(
         targets,
         tasks_N,
         settings,
+        n_text=rows.n_text,
         seed=seed,
         threads=context.slot.threads,
-        epochs=epochs if fold is None else None,
+        kept=kept if fold is None else None,
     )
 
 

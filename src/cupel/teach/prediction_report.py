@@ -58,19 +58,22 @@ def evaluation(judged: Judged, randomness: Randomness) -> dict[str, Any]:
 
 
 def gates(scores: Mapping[str, Any], ranked: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Return the documented criteria with their figures; `passed` is None without a figure."""
+    """Return the documented criteria with their figures; `passed` is None without a figure.
+
+    `passed` is the point value against the criterion; `established`, where there is an interval,
+    whether all of it is beyond. `accuracy_of_truth` is what one who knows the true quadrants would
+    score on these labels; no ceiling, for labels that tie at a threshold all fall on one side of
+    it, and that can be learned.
+    """
     rows = []
     for head, required in R2_REQUIRED.items():
         score = scores["regression_metrics"].get(head) or {}
         rows.append(_gate(f"R2({head})", score.get("r2"), required, score.get("ceiling_r2")))
     quadrant = scores["classification_metrics"]
+    truth = quadrant.get("accuracy_of_truth")
     rows.append(
-        _gate(
-            "accuracy(quadrant)",
-            quadrant.get("accuracy"),
-            ACCURACY_REQUIRED,
-            quadrant.get("ceiling_accuracy"),
-        )
+        _gate("accuracy(quadrant)", quadrant.get("accuracy"), ACCURACY_REQUIRED, None)
+        | {"accuracy_of_truth": truth}
     )
     for k, by_score in ranked["versus_entropy"].items():
         for name, row in by_score.items():
@@ -79,7 +82,11 @@ def gates(scores: Mapping[str, Any], ranked: Mapping[str, Any], model: str) -> l
                 row["entropy"] is not None and row["entropy"] > 1 - 1e-9
             ):  # a perfect score cannot be beaten: no answer either way
                 gate |= {"passed": None, "reachable": False}
-            rows.append(gate | {"value_of": model, "interval": row["interval"]})
+            interval = row["interval"]
+            established = None if interval is None else bool(interval["low"] > 0)
+            rows.append(
+                gate | {"value_of": model, "interval": interval, "established": established}
+            )
     return rows
 
 
@@ -186,7 +193,7 @@ def _classes(said: Predicted, judged: Judged, head: Classification) -> dict[str,
             if used
         ]
         told = [share for share in own if share is not None]
-        row["ceiling_accuracy"] = float(np.mean(told)) if len(told) == len(own) else None
+        row["accuracy_of_truth"] = float(np.mean(told)) if len(told) == len(own) else None
     return row
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from cupel.config import Config
 from cupel.errors import DataError, MissingExtraError
 from cupel.teach.features import FeatureConfig
-from cupel.teach.prediction_targets import FloatArray, IntArray, Predicted, Targets
+from cupel.teach.prediction_targets import FloatArray, IntArray, Predicted, Regression, Targets
 from cupel.teach.predictor_baselines import fit_boosting, fit_ridge, inner_folds
 
 ModelName = Literal["ridge", "gbm", "mlp"]
@@ -78,6 +78,14 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the folds found out for the final network: how long to train, how far to shrink."""
+
+    epochs: int
+    slopes: Mapping[Regression, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
     """A trained model. `curve` holds the network's losses; None for the others."""
 
@@ -120,14 +128,16 @@ def fit(
     tasks_N: IntArray,
     config: PredictorConfig,
     *,
+    n_text: int,
     seed: int,
     threads: int,
-    epochs: int | None = None,
+    kept: Kept | None = None,
 ) -> Fitted:
     """Train one model on rows.
 
     Args:
-        epochs: of the network, without early stopping; None holds training tasks out for it.
+        n_text: how many columns, the last ones, are embedded text.
+        kept: train the network so, on all rows; None holds training tasks out for early stopping.
 
     Raises:
         MissingExtraError: scikit-learn or torch is not installed.
@@ -136,12 +146,21 @@ def fit(
     with one_pool(threads):
         match name:
             case "ridge":
-                model: Any = fit_ridge(features_ND, targets, tasks_N, noise_weighted=weighted)
+                model: Any = fit_ridge(
+                    features_ND, targets, tasks_N, n_text=n_text, noise_weighted=weighted
+                )
             case "gbm":
                 model = fit_boosting(features_ND, targets, noise_weighted=weighted, seed=seed)
             case "mlp":
                 return _fit_network(
-                    features_ND, targets, tasks_N, config, seed=seed, threads=threads, epochs=epochs
+                    features_ND,
+                    targets,
+                    tasks_N,
+                    config,
+                    n_text=n_text,
+                    seed=seed,
+                    threads=threads,
+                    kept=kept,
                 )
     return Fitted(name=name, model=model)
 
@@ -166,9 +185,10 @@ def _fit_network(
     tasks_N: IntArray,
     config: PredictorConfig,
     *,
+    n_text: int,
     seed: int,
     threads: int,
-    epochs: int | None,
+    kept: Kept | None,
 ) -> Fitted:
     try:
         from cupel.teach.predictor_mlp import Training, fit_mlp
@@ -183,15 +203,23 @@ def _fit_network(
         batch_size=config.batch_size,
         patience=config.patience,
         noise_weighted=config.noise_weighted,
+        n_text=n_text,
         seed=seed,
     )
     network, curve = fit_mlp(
-        features_ND, targets, tasks_N, training, epochs=epochs, threads=threads
+        features_ND,
+        targets,
+        tasks_N,
+        training,
+        epochs=None if kept is None else kept.epochs,
+        slopes=None if kept is None else kept.slopes,
+        threads=threads,
     )
     told = {
         "train": list(curve.train),
         "val": list(curve.val),
         "best_epoch": curve.best_epoch,
         "best_val_loss": curve.best_val_loss,
+        "slopes": dict(curve.slopes),
     }
     return Fitted(name="mlp", model=network, curve=told)

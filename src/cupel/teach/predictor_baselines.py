@@ -43,12 +43,20 @@ class Scaler:
         return scaled
 
 
-def scaler_of(features_ND: FloatArray) -> Scaler:
-    """Return the scaler of training rows."""
+def scaler_of(features_ND: FloatArray, n_text: int) -> Scaler:
+    """Return the scaler of training rows; the last `n_text` columns are the embedded text.
+
+    Text columns share one scale, such that the whole block varies as much as all other columns
+    together: scaled one by one, each rare word would weigh as much as a count of actions.
+    """
     deviation_D = features_ND.std(axis=0)
-    return Scaler(
-        mean_D=features_ND.mean(axis=0), scale_D=np.where(deviation_D > 1e-12, deviation_D, 1.0)
-    )
+    n_other = len(deviation_D) - n_text
+    varying = int((deviation_D[:n_other] > 1e-12).sum())
+    scale_D = np.where(deviation_D > 1e-12, deviation_D, 1.0)
+    block = float((deviation_D[n_other:] ** 2).sum())
+    if block > 0.0:
+        scale_D[n_other:] = np.sqrt(block / max(1, varying))
+    return Scaler(mean_D=features_ND.mean(axis=0), scale_D=scale_D)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +105,19 @@ class Boosting:
 
 
 def fit_ridge(
-    features_ND: FloatArray, targets: Targets, tasks_N: IntArray, *, noise_weighted: bool
+    features_ND: FloatArray,
+    targets: Targets,
+    tasks_N: IntArray,
+    *,
+    n_text: int,
+    noise_weighted: bool,
 ) -> Ridge:
     """Fit ridge regression; classes are regressed as indicators.
 
     Raises:
         MissingExtraError: scikit-learn, which makes the inner folds, is not installed.
     """
-    scaler = scaler_of(features_ND)
+    scaler = scaler_of(features_ND, n_text)
     scaled = scaler(features_ND)
     weights: dict[Head, FloatArray] = {}
     alphas: dict[Head, float] = {}

@@ -124,11 +124,14 @@ def _settings(labels: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 def _show(folder: Path, told: dict[str, Any]) -> None:
     console.table(
-        ["gate", "figure", "required", "passed", "ceiling", "of ceiling"],
+        ["gate", "figure", "required", "passed", "established", "ceiling", "of ceiling"],
         [
             [
                 gate["name"],
-                *(gate[key] for key in ("value", "required", "passed", "ceiling", "of_ceiling")),
+                *(gate[key] for key in ("value", "required", "passed")),
+                gate.get("established"),
+                gate["ceiling"],
+                gate["of_ceiling"],
             ]
             for gate in told["gates"]
         ],
