@@ -68,8 +68,8 @@ def write_selection(record: StudyRecord, given: Mapping[str, Any]) -> list[dict[
     Raises:
         DataError: a run trained on other moments than its method chooses from these labels.
     """
-    write_json(record.folder / "selection_config.json", given)
     found = chosen_of(record)
+    write_json(record.folder / "selection_config.json", given)
     rows = [_write_method(record.folder, one) for one in found]
     _write_table(record.folder / "selection_comparison.csv", rows)
     summary = {
