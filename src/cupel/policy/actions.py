@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,15 @@ from cupel.policy.tokens import PieceTokenizer
 
 Length = Literal["sum", "mean"]
 LogScoresA = NDArray[np.float64]
+Aims = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 BUCKET = 32
 """Row lengths are rounded up to a multiple of this."""
 HEAD_ROWS = 32
-"""Positions whose logits exist at once."""
-CPU_ROWS, CPU_TOKENS = 4, 1024
+"""Positions of a row that meet the head at once."""
+HEAD_BYTES = 64 * 1024 * 1024
+"""Logits of several rows exist at once up to this size."""
+CPU_ROWS, CPU_TOKENS = 8, 768
 """Most rows and tokens of a CPU batch: more leave the cache and are slower."""
 GPU_ROWS, GPU_TOKENS = 64, 16_384
 
@@ -153,31 +156,45 @@ class ActionScorer:
 
     def _score(self, rows: list[Row], bucket: int) -> dict[int, LogScoresA]:
         hidden_BTD = self._lm.branch(*lay_out(rows, bucket, self._tokenizer.pad_id))
-        wanted = {row.index: (at, row) for at, row in reversed(list(enumerate(rows)))}
-        picked = torch.cat([self._pick(hidden_BTD[at], row) for at, row in wanted.values()])
-        values = picked.cpu().numpy().astype(np.float64)
+        aims = [targets_of(row, self._tokenizer.eos_id) for row in rows]
+        picked = self._picked(hidden_BTD, rows, aims).cpu().numpy().astype(np.float64)
         found, start = {}, 0
-        for index, (_, row) in wanted.items():
+        for row, (reads, _) in zip(rows, aims, strict=True):
             counts = np.array([len(action) + 1 for action in row.actions])
-            starts = np.cumsum(counts) - counts
-            sums = np.add.reduceat(values[start : start + counts.sum()], starts)
-            found[index] = sums if self._length == "sum" else sums / counts
-            start += int(counts.sum())
+            sums = np.add.reduceat(picked[start : start + len(reads)], np.cumsum(counts) - counts)
+            found[row.index] = sums if self._length == "sum" else sums / counts
+            start += len(reads)
         return found
 
-    def _pick(self, hidden_TD: Tensor, row: Row) -> Tensor:
-        """Return log-probabilities of all actions' tokens, each action's end token last."""
-        reads, targets = targets_of(row, self._tokenizer.eos_id)
-        first = len(row.prompt) - 1
-        picked = torch.empty(len(reads), device=hidden_TD.device)
-        for start in range(0, int(reads.max()) + 1, HEAD_ROWS):
-            at = np.minimum(first + start + np.arange(HEAD_ROWS), len(hidden_TD) - 1)
-            logs = torch.log_softmax(self._lm.logits(hidden_TD[torch.from_numpy(at)]), dim=-1)
-            here = np.flatnonzero((reads >= start) & (reads < start + HEAD_ROWS))
-            picked[torch.from_numpy(here)] = logs[
-                torch.from_numpy(reads[here] - start), torch.from_numpy(targets[here])
-            ]
-        return picked
+    def _picked(self, hidden_BTD: Tensor, rows: list[Row], aims: list[Aims]) -> Tensor:
+        """Return log-probabilities of all rows' tokens; the head runs on blocks of positions.
+
+        A row's first block runs beside those of as many rows as fit, the others alone: shapes
+        that do not depend on the neighbours.
+        """
+        weight, bias = self._lm.head_weight, self._lm.head_bias
+        picked = [torch.empty(len(reads), device=weight.device) for reads, _ in aims]
+        together = max(1, HEAD_BYTES // (4 * HEAD_ROWS * weight.shape[0]))
+        blocks = [
+            (tuple(range(start, min(start + together, len(rows)))), 0)
+            for start in range(0, len(rows), together)
+        ]
+        for at, (reads, _) in enumerate(aims):
+            blocks += [((at,), block) for block in range(1, int(reads.max()) // HEAD_ROWS + 1)]
+        for members, block in blocks:
+            firsts = np.array([len(rows[at].prompt) - 1 for at in members]) + block * HEAD_ROWS
+            places = np.minimum(firsts[:, None] + np.arange(HEAD_ROWS), hidden_BTD.shape[1] - 1)
+            hidden = hidden_BTD[torch.tensor(members)[:, None], torch.from_numpy(places)]
+            logits = torch.nn.functional.linear(hidden.flatten(0, 1), weight, bias)
+            logs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            for number, at in enumerate(members):
+                reads, targets = aims[at]
+                here = np.flatnonzero(reads // HEAD_ROWS == block)
+                lines = reads[here] % HEAD_ROWS + number * HEAD_ROWS
+                picked[at][torch.from_numpy(here)] = logs[
+                    torch.from_numpy(lines), torch.from_numpy(targets[here])
+                ]
+        return torch.cat(picked)
 
     def _check(self) -> None:
         """Compare side-by-side actions with actions on rows of their own, on fixed ids."""
@@ -233,7 +250,7 @@ def lay_out(
     return tokens_BT, positions_BT, same
 
 
-def targets_of(row: Row, eos: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def targets_of(row: Row, eos: int) -> Aims:
     """Return which position predicts each token, and its id; action by action, end tokens too.
 
     Position 0 is the prompt's last token.
@@ -245,7 +262,7 @@ def targets_of(row: Row, eos: int) -> tuple[NDArray[Any], NDArray[Any]]:
         reads += [0, *range(start, start + len(action))]
         targets += [*action, eos]
         start += len(action)
-    return np.array(reads), np.array(targets)
+    return np.array(reads, np.int64), np.array(targets, np.int64)
 
 
 def _tail(prompt: str) -> str:
