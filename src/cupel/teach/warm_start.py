@@ -62,9 +62,9 @@ class ShopStart:
     """
 
     seed: int = 0
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
-    inner: int = 192
+    inner: int = 256
     steps: int = 1500
     batch: int = 32
     note_share: float = 0.25
@@ -74,7 +74,7 @@ class ShopStart:
     final_lr_share: float = 0.05
     judge_from: float = 0.3
     judge_to: float = 0.5
-    probes: int = 2000
+    probes: int = 1000
     success_band: tuple[float, float] = (0.30, 0.60)
 
 
