@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cupel.arc.grids import Grid
 from cupel.arc.submission import read_submission, score_submission, submission, write_submission
-from cupel.arc.voting import Grid, Prediction, ballots
+from cupel.arc.voting import Prediction, ballots
 from cupel.errors import DataError
 
 A = np.array([[1, 2]], dtype=np.uint8)

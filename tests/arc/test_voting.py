@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cupel.arc.grids import Grid
 from cupel.arc.voting import (
     PASS_AT,
-    Grid,
     Prediction,
     ballots,
     grid_key,

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cupel.arc.voting import Ballot, Grid, Rate, Target, rate, same
+from cupel.arc.grids import Grid
+from cupel.arc.voting import Ballot, Rate, Target, rate, same
 from cupel.errors import DataError
 from cupel.lab.files import read_json, write_atomically
 

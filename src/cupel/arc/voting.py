@@ -14,12 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cupel.arc.grids import Grid
 from cupel.errors import DataError
 from cupel.stats.intervals import wilson
 
-Grid = NDArray[np.uint8]
 Target = tuple[str, int]
 """A test input: puzzle id and index of the input in the puzzle."""
 
