@@ -1,0 +1,127 @@
+"""From the tokens of a demonstration pair to what is known about it: token states or one vector.
+
+Knows canvases, padding and pooling. Refuses to know which task a pair belongs to. Input and output
+grids share their coordinates: cell (r, c) of both turns alike, and a channel vector tells them
+apart.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cupel.arc.attention import Rotation, rms_norm, rotation
+from cupel.arc.encoder_config import Pooling
+from cupel.arc.encoders.contract import Demos
+from cupel.arc.encoders.layers import Form, Linear, PairBlock, join_heads, split_heads
+
+
+class PairTransformer(nn.Module):
+    """Embed the tokens of each pair and let them attend to one another, pair by pair.
+
+        x = √W (token[t] + channel[input or output]) / √2;  x ← blockₙ(… block₁(x))
+
+    With `summary`, one learned vector stands before the tokens and takes part; it has no cell.
+    """
+
+    def __init__(self, form: Form, *, vocab: int, layers: int, summary: bool = False) -> None:
+        super().__init__()
+        self._form = form
+        std = 1 / math.sqrt(form.width)
+        self.tokens = form.learned(vocab, form.width, std=std)
+        self.channels = form.learned(2, form.width, std=std)
+        self.summary = form.learned(form.width, std=std) if summary else None
+        self.blocks = nn.ModuleList(PairBlock(form) for _ in range(layers))
+
+    def forward(self, demos: Demos) -> Tensor:
+        """Return the states of the tokens [R, 2S, W], or [R, 1 + 2S, W] with the summary first."""
+        cells = demos.side**2
+        scale = math.sqrt(self._form.width)
+        channel = self.channels.repeat_interleave(cells, dim=0)
+        x = (F.embedding(demos.tokens, self.tokens) + channel) * (scale / math.sqrt(2))
+        keys = demos.visible | ~demos.real[:, None]
+        if self.summary is not None:
+            first = (self.summary * scale).expand(x.shape[0], 1, -1)
+            x = torch.cat([first, x], dim=1)
+            keys = F.pad(keys, (1, 0), value=True)
+        x = x.to(self._form.dtype)
+        turn = self._turn(demos.side, x.device)
+        for block in self.blocks:
+            x = block(x, turn, keys)
+        return rms_norm(x) if self._form.norm == "pre" else x
+
+    def _turn(self, side: int, device: torch.device) -> Rotation:
+        """Return the angles of [summary], input cells and output cells, the last two alike."""
+        first = 0 if self.summary is None else 1
+        turn = rotation(
+            "2d",
+            n_context=first,
+            side=side,
+            head_size=self._form.width // self._form.heads,
+            device=device,
+        )
+        cos, sin = (torch.cat([table, table[first:]]) for table in turn)
+        return Rotation(cos=cos, sin=sin)
+
+
+class Pool(nn.Module):
+    """The tokens of a pair as one vector, [R, 2S, W] -> [R, W]; padding takes no part.
+
+    mean: v = mean x; max: v_j = max x_j; weighted: v = Σ softmax(w·x) x, one learned score a token;
+    attention: a learned query reads keys and values head by head. Then a linear map.
+    """
+
+    def __init__(self, form: Form, pooling: Pooling) -> None:
+        super().__init__()
+        self._pooling = pooling
+        self._heads = form.heads
+        self.score = Linear(form, form.width, 1) if pooling == "weighted" else None
+        self.attend = TokenReader(form, 1) if pooling == "attention" else None
+        self.out = Linear(form, form.width, form.width)
+
+    def forward(self, x_RLW: Tensor, demos: Demos) -> Tensor:
+        """Return one vector a row; zeros for a row of padding alone."""
+        pooled: Tensor = self.out(self._pool(x_RLW, demos.visible))
+        return pooled * demos.real[:, None]
+
+    def _pool(self, x_RLW: Tensor, visible_RL: Tensor) -> Tensor:
+        hidden = ~visible_RL[..., None]
+        if self.attend is not None:
+            read: Tensor = self.attend(x_RLW, visible_RL)
+            return read[:, 0]
+        if self._pooling == "max":
+            floor = torch.finfo(x_RLW.dtype).min
+            top = x_RLW.masked_fill(hidden, floor).amax(1)
+            return top.masked_fill(hidden.all(1), 0.0)
+        if self.score is not None:
+            score = self.score(x_RLW).float()
+            score = score.masked_fill(hidden, torch.finfo(torch.float32).min)
+            weight = score.softmax(1)
+        else:
+            shown = visible_RL[..., None].float()
+            weight = shown / shown.sum(1, keepdim=True).clamp_min(1)
+        return (x_RLW * weight.to(x_RLW.dtype)).sum(1)
+
+
+class TokenReader(nn.Module):
+    """Learned queries read the tokens of each pair: [R, L, W] -> [R, M, W]."""
+
+    def __init__(self, form: Form, queries: int) -> None:
+        super().__init__()
+        self._heads = form.heads
+        self.queries = form.learned(queries, form.width)
+        self.query = Linear(form, form.width, form.width)
+        self.key_value = Linear(form, form.width, 2 * form.width)
+
+    def forward(self, x_RLW: Tensor, visible_RL: Tensor) -> Tensor:
+        """Return what the queries read; a row of padding alone is read evenly, and masked later."""
+        keys = visible_RL | ~visible_RL.any(1, keepdim=True)
+        query = split_heads(self.query(self.queries.to(x_RLW.dtype))[None], self._heads)
+        key, value = (split_heads(x, self._heads) for x in self.key_value(x_RLW).chunk(2, dim=-1))
+        read = F.scaled_dot_product_attention(
+            query.expand(x_RLW.shape[0], -1, -1, -1), key, value, attn_mask=keys[:, None, None, :]
+        )
+        return join_heads(read)
