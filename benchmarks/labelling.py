@@ -237,7 +237,7 @@ def main() -> int:
     total = len(made)
     states = len({query for call in recorded.calls for query in call})
     row = {
-        "command": "python benchmarks/labelling.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python benchmarks/labelling.py", *sys.argv[1:]]),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
