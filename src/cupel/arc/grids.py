@@ -37,7 +37,7 @@ class Pair:
     def max_side(self) -> int:
         """Return the longest side of its grids."""
         sides = self.input.shape if self.output is None else self.input.shape + self.output.shape
-        return max(sides)
+        return int(max(sides))
 
     def __eq__(self, other: object) -> bool:
         """Compare the grids, shapes included."""
