@@ -199,3 +199,23 @@ def test_a_damaged_cache_is_named(folder: Path, tmp_path: Path) -> None:
         file.execute("UPDATE scores SET crc = crc + 1")
     with pytest.raises(DataError, match="damaged"):
         student(folder, cache).distributions(queries())
+
+
+def test_the_uniform_student_needs_no_torch_and_a_model_says_so() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import importlib.util as util; find = util.find_spec\n"
+        "util.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "from cupel.teach.language_student import build_student\n"
+        "from cupel.teach.student import StudentConfig\n"
+        "def build(**settings):\n"
+        "    config = StudentConfig(**settings)\n"
+        "    return build_student(config, device='cpu', threads=1, cache=None)\n"
+        "print(build(backend='uniform').identity)\n"
+        "try: build()\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    uniform, missing = done.stdout.splitlines()
+    assert uniform == "uniform"
+    assert missing.startswith("MissingExtraError student.backend 'tiny' needs the extra 'torch'")

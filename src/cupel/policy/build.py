@@ -39,12 +39,12 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
                 )
             return ToyPolicy(seed=seed, grad_clip=config.grad_clip)
         case "tiny":
-            _need_torch("policy.backend 'tiny'")
+            need_torch("policy.backend 'tiny'")
             from cupel.policy.tiny import load_tiny
 
             return load_tiny(config, device=device, threads=threads)
         case "torch":
-            _need_torch("policy.backend 'torch'")
+            need_torch("policy.backend 'torch'")
             from cupel.policy.torch_policy import load_torch_policy
 
             if config.model is None:
@@ -52,7 +52,12 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
             return load_torch_policy(config, device=device, threads=threads)
 
 
-def _need_torch(what: str) -> None:
+def need_torch(what: str) -> None:
+    """Check that what language models need is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
     for module in ("torch", "transformers", "tokenizers", "safetensors"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(what, "torch")

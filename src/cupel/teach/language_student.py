@@ -10,17 +10,19 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cupel.config import fingerprint
 from cupel.errors import ConfigError
-from cupel.policy.actions import ActionRequest, ActionScorer, LogScoresA
+from cupel.policy.build import need_torch
 from cupel.policy.config import PolicyConfig
 from cupel.policy.distribution_cache import DistributionCache, key_of
-from cupel.policy.tiny import SHOP
-from cupel.policy.tokens import PieceTokenizer
-from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
 from cupel.teach.prompts import TEMPLATE_VERSION, completion_of
 from cupel.teach.student import ActionProbs, Query, Student, StudentConfig, UniformStudent, tempered
+
+if TYPE_CHECKING:
+    from cupel.policy.actions import ActionRequest, LogScoresA
+    from cupel.policy.torch_policy import TorchPolicy
 
 MOST_KEPT = 1_000_000
 """Distributions a student keeps at hand; beyond, it forgets them all and asks the cache again."""
@@ -63,6 +65,9 @@ class LanguageStudent:
         Raises:
             ConfigError: the model cannot score actions side by side.
         """
+        from cupel.policy.actions import ActionScorer
+        from cupel.policy.tokens import PieceTokenizer
+
         assert isinstance(policy.tokenizer, PieceTokenizer)
         self.policy, self.config, self.cache = policy, config, cache
         self.counters = Counters()
@@ -159,6 +164,7 @@ def build_student(
         ConfigError: settings that contradict each other, an unknown device, or a model that
             cannot be scored.
         DataError: the model or the cache cannot be read.
+        MissingExtraError: a model is asked for and torch or transformers is not installed.
     """
     if config.backend == "uniform":
         if config.model is not None:
@@ -168,6 +174,10 @@ def build_student(
         return UniformStudent()
     if config.backend == "torch" and config.model is None:
         raise ConfigError("student.backend 'torch' needs student.model: a folder or a hub id")
+    need_torch(f"student.backend '{config.backend}'")
+    from cupel.policy.tiny import SHOP
+    from cupel.policy.torch_policy import load_torch_policy
+
     model = str(SHOP) if config.model is None else config.model
     settings = PolicyConfig(backend=config.backend, model=model, dtype=config.dtype)
     policy = load_torch_policy(settings, device=device, threads=threads)
@@ -175,6 +185,8 @@ def build_student(
 
 
 def _request(query: Query) -> ActionRequest:
+    from cupel.policy.actions import ActionRequest
+
     return ActionRequest(
         prompt=query.prompt, completions=tuple(completion_of(action) for action in query.actions)
     )
