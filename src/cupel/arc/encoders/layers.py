@@ -162,7 +162,8 @@ class PairBlock(nn.Module):
         """Apply the block to L positions a row, with True in `keys_RL` where a key is visible."""
         if self._form.norm == "pre":
             x_RLW = x_RLW + self.attention_scale(self._attend(rms_norm(x_RLW), turn, keys_RL))
-            return x_RLW + self.mlp_scale(self.mlp(rms_norm(x_RLW)))
+            thought: Tensor = self.mlp_scale(self.mlp(rms_norm(x_RLW)))
+            return x_RLW + thought
         x_RLW = rms_norm(x_RLW + self.attention_scale(self._attend(x_RLW, turn, keys_RL)))
         return rms_norm(x_RLW + self.mlp_scale(self.mlp(x_RLW)))
 

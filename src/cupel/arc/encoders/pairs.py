@@ -103,7 +103,8 @@ class Pool(nn.Module):
         else:
             shown = visible_RL[..., None].float()
             weight = shown / shown.sum(1, keepdim=True).clamp_min(1)
-        return (x_RLW * weight.to(x_RLW.dtype)).sum(1)
+        weighted: Tensor = x_RLW * weight.to(x_RLW.dtype)
+        return weighted.sum(1)
 
 
 class TokenReader(nn.Module):

@@ -50,4 +50,5 @@ def segment_attention(
     mass_BHC = mass_RHCN.new_zeros(n_slots, heads, queries)
     mass_BHC = mass_BHC.index_add(0, slot_R, mass_RHCN.sum(-1))
     floor = torch.finfo(torch.float32).tiny
-    return (total_BHCd / mass_BHC.clamp_min(floor)[..., None]).to(value_RHNd.dtype)
+    mean_BHCd: Tensor = total_BHCd / mass_BHC.clamp_min(floor)[..., None]
+    return mean_BHCd.to(value_RHNd.dtype)
