@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cupel.arc.encoder_config import EncoderConfig
 from cupel.config import Config, fingerprint
 
 Rope = Literal["2d", "1d"]
@@ -131,8 +132,17 @@ class OptimizerConfig(Config):
         return self
 
 
-def architecture(config: Config) -> dict[str, Any]:
-    """Return what a checkpoint and a model must share, as plain JSON.
+class ModelConfig(Config):
+    """An encoder and the core it feeds."""
+
+    core: CoreConfig = Field(default_factory=CoreConfig)
+    """The recursive decoder."""
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    """How demonstrations become its context."""
+
+
+def architecture(config: CoreConfig) -> dict[str, Any]:
+    """Return what a decoder's checkpoint and a model must share, as plain JSON.
 
     Arithmetic (`forward_dtype`) is left out: the same weights serve either.
     """
@@ -141,6 +151,12 @@ def architecture(config: Config) -> dict[str, Any]:
     return {**data, "vocabulary": VOCABULARY}
 
 
-def architecture_hash(config: Config) -> str:
-    """Return the fingerprint of a core's architecture."""
+def architecture_hash(config: CoreConfig) -> str:
+    """Return the fingerprint of a decoder's architecture."""
     return fingerprint(architecture(config))
+
+
+def model_architecture(config: ModelConfig) -> dict[str, Any]:
+    """Return what a whole model's checkpoint and a model must share, as plain JSON."""
+    encoder = config.encoder.model_dump(mode="json", exclude={"kl_weight"})
+    return {"core": architecture(config.core), "encoder": encoder}

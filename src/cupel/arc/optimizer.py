@@ -172,7 +172,7 @@ def reduce_gradients(
     flat = torch.cat([grad.flatten() for grad in grads])
     sum_over_ranks(flat)
     flat /= ranks
-    pieces = flat.split([grad.numel() for grad in grads])
+    pieces = torch.split(flat, [grad.numel() for grad in grads])
     torch._foreach_copy_(grads, [piece.view_as(g) for piece, g in zip(pieces, grads, strict=True)])
 
 
@@ -203,4 +203,6 @@ def _grads(parameters: Iterable[Tensor]) -> list[Tensor]:
 def _norm(grads: Sequence[Tensor], device: torch.device) -> Tensor:
     if not grads:
         return torch.zeros((), device=device)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))
+    norms = torch.stack(list(torch._foreach_norm(list(grads))))
+    total: Tensor = torch.linalg.vector_norm(norms)
+    return total
