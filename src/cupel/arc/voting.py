@@ -127,8 +127,9 @@ def rate(successes: float, n: int) -> Rate:
     Raises:
         DataError: n is 0, or successes outside [0, n].
     """
-    low = wilson(math.floor(successes), n).low
-    high = wilson(math.ceil(successes), n).high
+    counted = round(successes, 9)  # a sum of thirds is a whole number but for rounding
+    low = wilson(math.floor(counted), n).low
+    high = wilson(math.ceil(counted), n).high
     return Rate(successes=successes, n=n, value=successes / n, low=low, high=high)
 
 

@@ -72,11 +72,11 @@ def predictions_html(run_folder: Path) -> str:
     body = (
         _header(summary, run_folder.name)
         + _facts(summary)
-        + _legend()
+        + colour_legend()
         + _controls(rows)
         + "".join(_puzzle(row, run_folder) for row in rows)
     )
-    return _document(f"Predictions · {run_folder.name}", body)
+    return document(f"Predictions · {run_folder.name}", body)
 
 
 def read_evaluation(run_folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -154,7 +154,8 @@ def _interval(summary: Mapping[str, Any], key: str) -> str:
     return escape(f"{100 * low:.1f} to {100 * high:.1f} % (95 %), n = {n} puzzles")
 
 
-def _legend() -> str:
+def colour_legend() -> str:
+    """Return the ten colours by name, with the note on telling them apart."""
     swatches = "".join(
         f'<li><i style="background:{colour}"></i>{number} {name}</li>'
         for number, (colour, name) in enumerate(zip(PALETTE, NAMES, strict=True))
@@ -174,10 +175,12 @@ def _controls(rows: Sequence[Mapping[str, Any]]) -> str:
             ("missed", "missed", kinds.count("missed"), ""),
         )
     )
-    return (
-        f'<form class="controls" aria-label="What to show">{radios}'
-        '<label><input type="checkbox" id="digits"> digits in cells</label></form>'
-    )
+    return f'<form class="controls" aria-label="What to show">{radios}{digits_control()}</form>'
+
+
+def digits_control() -> str:
+    """Return the box that shows the digits."""
+    return '<label><input type="checkbox" id="digits"> digits in cells</label>'
 
 
 def _puzzle(row: Mapping[str, Any], folder: Path) -> str:
@@ -236,7 +239,8 @@ def _svg(text: str | None, where: str, title: str) -> str:
     return grid_svg(grid_of(text, where=where), cell=_CELL, title=title)
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """Return a self-contained page around a body."""
     light, dark = css_variables()
     css = files("cupel.report").joinpath("assets/report.css").read_text(encoding="utf-8")
     css = css.replace("/*LIGHT*/", light).replace("/*DARK*/", dark) + _CSS
@@ -247,6 +251,6 @@ def _document(title: str, body: str) -> str:
         '<meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{css}</style></head>'
         f'<body><main class="page">{body}'
-        "<footer>Made by Cupel from this run folder alone. The file is self-contained: it asks the "
+        "<footer>Made by Cupel. The file is self-contained: it asks the "
         "network for nothing.</footer></main></body></html>\n"
     )
