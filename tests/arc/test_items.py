@@ -189,6 +189,7 @@ def test_resume_from_json_is_exact_and_refuses_another_stream() -> None:
     for other in (
         ItemStream(puzzles, seed=4),
         ItemStream(puzzles[1:], seed=3),
+        ItemStream([puzzle("s0", 1, seed=77), *puzzles[1:]], seed=3),
         ItemStream(puzzles, seed=3, config=ItemConfig(translate=False)),
     ):
         with pytest.raises(DataError, match="same puzzles, seed and settings"):

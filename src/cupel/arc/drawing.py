@@ -1,7 +1,7 @@
-"""One puzzle, drawn: every pair on its canvas under one augmentation, each pair at its offset.
+"""One puzzle, drawn: every pair on its canvas under one augmentation, and the items cut from it.
 
-Knows how tokens are laid out fast: one table look-up a grid. Refuses to draw randomness of its
-own: augmentation and offsets are arguments.
+Knows how tokens are laid out fast, one table look-up a grid, and what an item is. Refuses to draw
+randomness of its own: augmentation, offsets and what is shown are arguments.
 """
 
 from __future__ import annotations
@@ -24,6 +24,36 @@ class DrawnPuzzle:
     tokens_P2S: Tokens
     augmentation: Augmentation
     offsets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Item:
+    """One query with its context, on canvases of `side`; S = side * side, K >= 1 shown pairs.
+
+    `label` is PAD where nothing is asked (everywhere when the answer is not known).
+    `puzzle_index` is the place among the puzzles the item was made from. `pair_index` counts
+    demonstrations first, then tests; `demo_indices` say which pairs are shown, in their order.
+    Items of equal (`puzzle_id`, `augmentation`, `epoch`) show a pair with equal tokens.
+    """
+
+    puzzle_id: str
+    puzzle_index: int
+    augmentation: Augmentation
+    side: int
+    demo_inputs: Tokens
+    demo_outputs: Tokens
+    query: Tokens
+    label: Tokens
+    pair_index: int
+    demo_indices: tuple[int, ...]
+    offset: tuple[int, int]
+    epoch: int
+    test_index: int | None
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the query is one of the puzzle's test inputs."""
+        return self.test_index is not None
 
 
 def draw(
@@ -60,6 +90,40 @@ def free_space(puzzle: Puzzle, side: int, augmentation: Augmentation) -> NDArray
         sizes.append((max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)))
     room = side - np.array(sizes, dtype=np.int64)
     return room[:, ::-1] if augmentation.dihedral in (1, 3, 6, 7) else room
+
+
+def solved_pairs(puzzle: Puzzle) -> list[int]:
+    """Return the indices of the pairs whose output is known."""
+    return [number for number, pair in enumerate(puzzle.pairs) if pair.solved]
+
+
+def make_item(
+    puzzle: Puzzle,
+    index: int,
+    side: int,
+    drawn: DrawnPuzzle,
+    epoch: int,
+    target: int,
+    shown: tuple[int, ...],
+) -> Item:
+    """Ask one pair of a drawn puzzle, showing others in the order given."""
+    demos_K2S = drawn.tokens_P2S[list(shown)]
+    n_demos = len(puzzle.demos)
+    return Item(
+        puzzle_id=puzzle.id,
+        puzzle_index=index,
+        augmentation=drawn.augmentation,
+        side=side,
+        demo_inputs=demos_K2S[:, 0],
+        demo_outputs=demos_K2S[:, 1],
+        query=drawn.tokens_P2S[target, 0],
+        label=drawn.tokens_P2S[target, 1],
+        pair_index=target,
+        demo_indices=shown,
+        offset=drawn.offsets[target],
+        epoch=epoch,
+        test_index=target - n_demos if target >= n_demos else None,
+    )
 
 
 def _tokens(grid: Grid, table: NDArray[np.uint8], augmentation: Augmentation) -> Tokens:

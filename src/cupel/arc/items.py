@@ -6,7 +6,8 @@ Refuses to store augmented data anywhere, and to know batches, tensors and model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,43 +15,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cupel.arc.augmentations import IDENTITY, Augmentation
-from cupel.arc.drawing import DrawnPuzzle, draw, free_space
+from cupel.arc.drawing import DrawnPuzzle, Item, draw, free_space, make_item, solved_pairs
+from cupel.arc.fixed_items import evaluation_items, probe_items
 from cupel.arc.grids import MAX_SIDE, Puzzle
-from cupel.arc.tokens import SIDES, Tokens, bucket_of
-from cupel.config import Config
-from cupel.config import fingerprint as config_fingerprint
+from cupel.arc.tokens import SIDES, bucket_of
+from cupel.config import Config, fingerprint, to_dict
 from cupel.errors import DataError
 from cupel.lab.randomness import Randomness, counter_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Item:
-    """One query with its context, on canvases of `side`; S = side * side, K >= 1 shown pairs.
-
-    `label` is PAD where nothing is asked (everywhere when the answer is not known).
-    `puzzle_index` is the place among the puzzles the item was made from. `pair_index` counts
-    demonstrations first, then tests; `demo_indices` say which pairs are shown, in their order.
-    Items of equal (`puzzle_id`, `augmentation`, `epoch`) show a pair with equal tokens.
-    """
-
-    puzzle_id: str
-    puzzle_index: int
-    augmentation: Augmentation
-    side: int
-    demo_inputs: Tokens
-    demo_outputs: Tokens
-    query: Tokens
-    label: Tokens
-    pair_index: int
-    demo_indices: tuple[int, ...]
-    offset: tuple[int, int]
-    epoch: int
-    test_index: int | None
-
-    @property
-    def is_test(self) -> bool:
-        """Whether the query is one of the puzzle's test inputs."""
-        return self.test_index is not None
+__all__ = ["Item", "ItemConfig", "ItemStream", "evaluation_items", "probe_items"]
 
 
 class ItemConfig(Config):
@@ -114,45 +87,33 @@ class ItemStream:
         """
         self.puzzles = tuple(puzzles)
         self.config = config or ItemConfig()
-        self._random = Randomness(seed)
         ids = [puzzle.id for puzzle in self.puzzles]
         twice = sorted({id for id in ids if ids.count(id) > 1})
         if twice:
             raise DataError(f"task {twice[0]} was given twice; every puzzle must be unique")
+        self._random = Randomness(seed)
         self._counters = [counter_of(id) for id in ids]
         self._side_of = [bucket_of(puzzle, self.config.sides) for puzzle in self.puzzles]
-        self._targets = [_solved(puzzle) for puzzle in self.puzzles]
-        self.skipped = tuple(
-            id for id, targets in zip(ids, self._targets, strict=True) if len(targets) < 2
-        )
-        self._members = self._sort_into_sides()
+        self._targets = [solved_pairs(puzzle) for puzzle in self.puzzles]
+        self._members: dict[int, list[int]] = {}
+        for index, targets in enumerate(self._targets):
+            if len(targets) >= 2:
+                self._members.setdefault(self._side_of[index], []).append(index)
+        if not self._members:
+            raise DataError(
+                f"none of {len(ids)} puzzles has two solved pairs, one to ask and one to show"
+            )
         self.sides = tuple(sorted(self._members))
         self.epoch_size = {
             side: sum(len(self._targets[index]) for index in members)
             for side, members in self._members.items()
         }
-        if not self.sides:
-            raise DataError(
-                f"none of {len(ids)} puzzles has two solved pairs, one to ask and one to show"
-            )
-        self._fingerprint = config_fingerprint(
-            {
-                "seed": seed,
-                "ids": ids,
-                "targets": self._targets,
-                **self.config.model_dump(mode="json"),
-            }
-        )
+        self.skipped = tuple(ids[i] for i, found in enumerate(self._targets) if len(found) < 2)
+        about = {"seed": seed, "ids": ids, "content": _content(self.puzzles)}
+        self._fingerprint = fingerprint({**about, "config": to_dict(self.config)})
         self._cursor = dict.fromkeys(self.sides, (0, 0))
         self._orders: dict[int, tuple[int, list[tuple[int, int]]]] = {}
         self._epochs: dict[int, _Epoch] = {}
-
-    def _sort_into_sides(self) -> dict[int, list[int]]:
-        members: dict[int, list[int]] = {}
-        for index, targets in enumerate(self._targets):
-            if len(targets) >= 2:
-                members.setdefault(self._side_of[index], []).append(index)
-        return members
 
     def take(self, n: int, side: int) -> list[Item]:
         """Return the next n items of a side; runs on into the next epoch where one ends.
@@ -232,7 +193,7 @@ class ItemStream:
         cached = self._epochs.get(index)
         if cached is None or cached.number != epoch:
             cached = self._epochs[index] = self._draw(epoch, index)
-        return _make_item(
+        return make_item(
             self.puzzles[index], index, self._side_of[index], cached.drawn, epoch,
             target, cached.contexts[target],
         )  # fmt: skip
@@ -270,109 +231,10 @@ class ItemStream:
         return tuple(others[i] for i in chosen)
 
 
-def evaluation_items(
-    puzzles: Sequence[Puzzle],
-    n_augmentations: int,
-    seed: int,
-    sides: Sequence[int] = SIDES,
-) -> Iterator[Item]:
-    """Yield every test input under up to n distinct augmentations, all demonstrations shown.
-
-    The first augmentation is the identity. Distinct means distinct tokens, shapes included; a
-    puzzle that looks the same under most symmetries yields fewer than n. Sides ascend, grids
-    stay in the corner, items of one (puzzle, augmentation) follow one another. `epoch` is the
-    number of the augmentation.
-
-    Raises:
-        DataError: a puzzle fits no canvas, or n is below 1.
-    """
-    random = Randomness(seed)
-    for index, side in _by_side(puzzles, sides):
-        puzzle = puzzles[index]
-        shown = tuple(range(len(puzzle.demos)))
-        for number, drawn in enumerate(_distinct(puzzle, side, n_augmentations, random)):
-            for target in range(len(puzzle.demos), len(puzzle.pairs)):
-                yield _make_item(puzzle, index, side, drawn, number, target, shown)
-
-
-def probe_items(
-    puzzles: Sequence[Puzzle],
-    n_augmentations: int = 1,
-    seed: int = 0,
-    sides: Sequence[int] = SIDES,
-) -> Iterator[Item]:
-    """Yield every solved pair as query, all other solved pairs shown, in a fixed order.
-
-    The first augmentation is the identity; nothing is moved from the corner. Puzzles with fewer
-    than two solved pairs yield nothing, as in training.
-
-    Raises:
-        DataError: a puzzle fits no canvas, or n is below 1.
-    """
-    random = Randomness(seed)
-    for index, side in _by_side(puzzles, sides):
-        puzzle = puzzles[index]
-        targets = _solved(puzzle)
-        if len(targets) < 2:
-            continue
-        for number, drawn in enumerate(_distinct(puzzle, side, n_augmentations, random)):
-            for target in targets:
-                shown = tuple(pair for pair in targets if pair != target)
-                yield _make_item(puzzle, index, side, drawn, number, target, shown)
-
-
-_TRIALS_PER_AUGMENTATION = 5
-
-
-def _distinct(puzzle: Puzzle, side: int, n: int, random: Randomness) -> Iterator[DrawnPuzzle]:
-    if n < 1:
-        raise DataError(f"n_augmentations = {n}; 1 is the puzzle as it is")
-    rng = random.generator("arc.evaluate", counter_of(puzzle.id))
-    seen: set[bytes] = set()
-    augmentation = IDENTITY
-    for _ in range(n * _TRIALS_PER_AUGMENTATION):
-        drawn = draw(puzzle, side, augmentation)
-        content = drawn.tokens_P2S.tobytes()
-        if content not in seen:
-            seen.add(content)
-            yield drawn
-        if len(seen) == n:
-            return
-        augmentation = Augmentation.sample(rng)
-
-
-def _by_side(puzzles: Sequence[Puzzle], sides: Sequence[int]) -> list[tuple[int, int]]:
-    placed = [(index, bucket_of(puzzle, sides)) for index, puzzle in enumerate(puzzles)]
-    return sorted(placed, key=lambda place: (place[1], place[0]))
-
-
-def _solved(puzzle: Puzzle) -> list[int]:
-    return [number for number, pair in enumerate(puzzle.pairs) if pair.solved]
-
-
-def _make_item(
-    puzzle: Puzzle,
-    index: int,
-    side: int,
-    drawn: DrawnPuzzle,
-    epoch: int,
-    target: int,
-    shown: tuple[int, ...],
-) -> Item:
-    demos_K2S = drawn.tokens_P2S[list(shown)]
-    n_demos = len(puzzle.demos)
-    return Item(
-        puzzle_id=puzzle.id,
-        puzzle_index=index,
-        augmentation=drawn.augmentation,
-        side=side,
-        demo_inputs=demos_K2S[:, 0],
-        demo_outputs=demos_K2S[:, 1],
-        query=drawn.tokens_P2S[target, 0],
-        label=drawn.tokens_P2S[target, 1],
-        pair_index=target,
-        demo_indices=shown,
-        offset=drawn.offsets[target],
-        epoch=epoch,
-        test_index=target - n_demos if target >= n_demos else None,
-    )
+def _content(puzzles: Sequence[Puzzle]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for puzzle in puzzles:
+        for pair in puzzle.pairs:
+            for grid in (pair.input, pair.output):
+                digest.update(b"none" if grid is None else bytes(grid.shape) + grid.tobytes())
+    return digest.hexdigest()
