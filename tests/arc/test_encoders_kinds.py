@@ -177,6 +177,13 @@ def test_the_gradient_of_the_refinement_is_that_of_the_whole_call() -> None:
             assert measured == pytest.approx(float((grad * direction).sum()), rel=0.05)
 
 
+def test_the_state_is_replaced_not_smoothed() -> None:
+    """The context is the last refinement itself, a normalised vector, also on the first call."""
+    encoder = build(kind="recurrent", h_cycles=1, l_cycles=1, context_scale="raw")
+    rms = encode(encoder).context.square().mean(-1).sqrt()
+    torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-3, atol=0.0)
+
+
 def test_a_fresh_slot_beside_a_carried_one_starts_afresh() -> None:
     encoder = build(kind="recurrent", h_cycles=1, l_cycles=1)
     first = encode(encoder)
