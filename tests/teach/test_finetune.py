@@ -97,6 +97,17 @@ def test_training_lowers_the_loss_and_raises_the_success_of_the_model(trained: P
     assert [row["epoch"] for row in metrics][::3] == list(range(6))
 
 
+def test_a_tiny_student_rehearses_unless_told_otherwise(
+    trained: Path, world: dict[str, Path], tmp_path: Path
+) -> None:
+    metrics = read_json_lines(trained / "metrics.jsonl")
+    assert metrics[0]["rehearsal_loss"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics[-1]["rehearsal_loss"] > 1e-4
+    short = {"sft": {"epochs": 1}, "evaluation": {"n_tasks": 2, "n_snapshots_per_quadrant": 1}}
+    folder = run(tmp_path / "run", settings(world, **short, rehearsal={"weight": 0.0}))
+    assert read_json_lines(folder / "metrics.jsonl")[-1]["rehearsal_loss"] is None
+
+
 def test_only_training_tasks_are_trained_on_and_only_others_judged(trained: Path) -> None:
     config = read_json(trained / "run_config.json")
     assert {split_of(task) for task in config["trained_snapshots"].values()} == {"train"}

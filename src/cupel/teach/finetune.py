@@ -13,16 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cupel.config import to_dict
 from cupel.errors import DataError
-from cupel.lab.files import write_json
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.teach.evaluation import (
-    EpisodeRow,
     Panel,
     evaluate_model,
-    mean_or_none,
     retention_pass,
     summary,
 )
@@ -35,19 +31,16 @@ from cupel.teach.finetune_config import (
     supervision_of,
     with_student_defaults,
 )
+from cupel.teach.finetune_record import MODEL, by_quadrant, retention, write_configs
 from cupel.teach.label_files import read_labels
-from cupel.teach.labels import QUADRANTS
 from cupel.teach.panel import build_panel, evaluation_tasks, refuse_trained
-from cupel.teach.selection_rules import Chosen
+from cupel.teach.rehearsal import rehearsed
 from cupel.teach.sft_config import rate_at, steps_per_epoch, total_steps
 from cupel.teach.student import Student
 from cupel.teach.supervision import Supervision
 
 if TYPE_CHECKING:
     from cupel.teach.sft import Item, Trainer
-
-MODEL = "model"
-"""Folder of the trained model in the run folder."""
 
 
 class FinetuneRecipe:
@@ -120,11 +113,26 @@ class _Judge:
         )
         recorder = self.context.recorder
         recorder.log_many("episodes.jsonl", ({"step": step, **row.to_row()} for row in rows))
-        numbers = summary(rows) | _by_quadrant(rows) | _retention(rows, self.kept)
+        numbers = summary(rows) | by_quadrant(rows) | retention(rows, self.kept)
         cell = {"step": step, "condition": self.context.condition, "seed": self.context.seed}
         recorder.log("evaluations.jsonl", {**cell, **numbers})
         self.first = self.first or numbers
         self.latest = numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """What is taught, and what is to be kept meanwhile."""
+
+    items: Sequence[Item]
+    kept: Sequence[Item]
+
+    def rehearsal_of(self, step: int, size: int, context: RunContext) -> list[Item]:
+        """Draw the rehearsed items of one update, as many as it has examples."""
+        if not self.kept:
+            return []
+        rng = context.randomness.generator("rehearsal_order", step)
+        return [self.kept[at] for at in rng.permutation(len(self.kept))[:size]]
 
 
 def finetune(config: FinetuneConfig, context: RunContext) -> Result:
@@ -147,7 +155,7 @@ def finetune(config: FinetuneConfig, context: RunContext) -> Result:
         environment=config.evaluation.environment,
         trained={label.id: label.moment.task_id for label in chosen.labels},
     )
-    _write_configs(config, context, judge.name, chosen, supervision)
+    write_configs(config, context, judge.name, chosen, supervision)
     student = _start(config, context)
     if not training:
         judge.measure_retention(student)
@@ -168,7 +176,7 @@ def _train_and_judge(
     from cupel.teach.sft import Trainer
 
     trainer = Trainer(student.policy, config.sft, seed=context.seed)
-    items = trainer.items(supervision.examples)
+    lesson = _lesson(config, context, trainer, supervision, student)
     losses: list[float] = []
     done = 0
     if context.resume is not None:
@@ -180,7 +188,7 @@ def _train_and_judge(
         judge.measure_retention(student)
         judge.evaluate(student, 0, trained=False)
         _save(trainer, context, judge, done, losses)
-    _train(config, context, trainer, items, judge, done, losses)
+    _train(config, context, trainer, lesson, judge, done, losses)
     folder = _save_model(trainer, context.folder / MODEL)
     tuned = config.student.model_copy(update={"model": str(folder)})
     acting = LanguageStudent(trainer.policy, tuned, DistributionCache(None))
@@ -188,26 +196,55 @@ def _train_and_judge(
     return _result(judge, supervision, steps=len(losses), losses=losses)
 
 
+def _lesson(
+    config: FinetuneConfig,
+    context: RunContext,
+    trainer: Trainer,
+    supervision: Supervision,
+    student: Student,
+) -> _Lesson:
+    """Encode the examples, and what the student is to keep; both by the model as it starts."""
+    items, settings = trainer.items(supervision.examples), config.rehearsal
+    if not settings.weight:
+        return _Lesson(items=items, kept=())
+    context.recorder.doing = "rehearsal episodes"
+    states, solved = rehearsed(
+        student, config.evaluation.environment, settings, randomness=context.randomness
+    )
+    if context.resume is None:
+        episodes = settings.tasks * settings.replicates
+        context.recorder.event(
+            f"rehearsal: {len(states)} states of {solved} solved episodes of {episodes}"
+        )
+    return _Lesson(items=items, kept=trainer.items(states))
+
+
 def _train(
     config: FinetuneConfig,
     context: RunContext,
     trainer: Trainer,
-    items: Sequence[Item],
+    lesson: _Lesson,
     judge: _Judge,
     done: int,
     losses: list[float],
 ) -> None:
     """Take the remaining updates; a checkpoint at the end of every pass over the examples."""
-    settings, n = config.sft, len(items)
+    settings, n = config.sft, len(lesson.items)
     steps, a_pass = total_steps(n, settings), steps_per_epoch(n, settings)
     size = settings.batch_size * settings.gradient_accumulation_steps
     context.recorder.doing = "training"
     for step in range(done, steps):
         epoch, at = divmod(step, a_pass)
         order = context.randomness.generator("example_order", epoch).permutation(n)
-        batch = [items[index] for index in order[at * size : (at + 1) * size]]
+        batch = [lesson.items[index] for index in order[at * size : (at + 1) * size]]
         rate = rate_at(step, steps, settings)
-        found = trainer.step(batch, rate, number=step)
+        found = trainer.step(
+            batch,
+            rate,
+            number=step,
+            rehearsal=lesson.rehearsal_of(step, size, context),
+            rehearsal_weight=config.rehearsal.weight,
+        )
         losses.append(found.loss)
         context.recorder.log(
             "metrics.jsonl",
@@ -221,6 +258,7 @@ def _train(
                 "grad_norm": found.grad_norm,
                 "examples": len(batch),
                 "loss_tokens": found.loss_tokens,
+                "rehearsal_loss": found.rehearsal_loss,
             },
         )
         if at + 1 == a_pass or step + 1 == steps:
@@ -259,75 +297,6 @@ def _save_model(trainer: Trainer, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
     return folder
-
-
-def _write_configs(
-    config: FinetuneConfig,
-    context: RunContext,
-    name: str,
-    chosen: Chosen,
-    supervision: Supervision,
-) -> None:
-    """Write what was trained, how, and on which snapshots, before training starts."""
-    rule = config.selection
-    documented = {
-        "quadrant": "quadrant_specific",
-        "uniform": "uniform_random",
-        "all": "all_quadrants",
-    }
-    for note in chosen.notes:
-        context.recorder.event(f"selection: {note}")
-    for reason, count in supervision.dropped.items():
-        context.recorder.event(f"supervision: {count} moments dropped: {reason}")
-    trained = rule.rule != "none"
-    write_json(
-        context.folder / "run_config.json",
-        {
-            "run_config": {
-                "run_id": name,
-                "quadrant": rule.quadrant or "all",
-                "supervision": config.format,
-                "selection": documented.get(rule.rule, rule.rule),
-                "contrast_as": config.contrast_as,
-                "hint_as": config.hint_as,
-            },
-            "n_examples": len(supervision.examples),
-            "model_path": str(context.folder / MODEL) if trained else "",
-            "pool": chosen.pool,
-            "dropped": dict(supervision.dropped),
-            "answer_in_prompt_rate": supervision.answer_in_prompt_rate,
-            "trained_snapshots": {each.snapshot_id: each.task_id for each in supervision.examples},
-        },
-    )
-    write_json(
-        context.folder / "training_config.json",
-        {
-            "run_id": name,
-            "seed": context.seed,
-            "base_model": config.student.model or config.student.backend,
-            "student": to_dict(config.student),
-            "labels": config.labels,
-            **to_dict(config.sft),
-        },
-    )
-
-
-def _by_quadrant(rows: Sequence[EpisodeRow]) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    for name in QUADRANTS:
-        ours = [row for row in rows if row.quadrant == name and row.success is not None]
-        found[f"panel_success_rate_{name[:2]}"] = mean_or_none([row.success for row in ours])
-        odds = mean_or_none([row.success_probability for row in ours])
-        found[f"panel_success_probability_{name[:2]}"] = odds
-    return found
-
-
-def _retention(rows: Sequence[EpisodeRow], kept: Mapping[str, bool | None]) -> dict[str, Scalar]:
-    ours = [row for row in rows if row.dataset == "tasks" and kept.get(row.task_id)]
-    return {
-        "retention_rate": mean_or_none([row.success for row in ours]),
-        "retention_tasks": len(ours),
-    }
 
 
 _TOLD = (

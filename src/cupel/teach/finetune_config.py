@@ -19,6 +19,7 @@ from cupel.lab.recipe import Forecast
 from cupel.teach.evaluation import EvaluationSettings
 from cupel.teach.label_files import read_labels
 from cupel.teach.labels import QUADRANTS, LabelledMoment
+from cupel.teach.rehearsal import RehearsalSettings
 from cupel.teach.selection_rules import Chosen, SelectionRule, choose, on_policy_moments
 from cupel.teach.sft_config import TINY_DEFAULTS, SftSettings, total_steps
 from cupel.teach.student import StudentConfig
@@ -47,6 +48,8 @@ class FinetuneConfig(Config):
     model without it."""
     sft: SftSettings = Field(default_factory=SftSettings)
     """How it is trained."""
+    rehearsal: RehearsalSettings = Field(default_factory=RehearsalSettings)
+    """What it is held to meanwhile; on for backend `tiny`, off otherwise."""
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     """What it is evaluated on, before and after."""
     evaluate_start: bool = True
@@ -68,6 +71,12 @@ TRAINING: Sequence[Metric] = (
     Metric(name="grad_norm", meaning="Gradient norm before clipping.", unit="1"),
     Metric(name="examples", meaning="Examples of the update.", unit="count"),
     Metric(name="loss_tokens", meaning="Tokens that carried next-token loss.", unit="tokens"),
+    Metric(
+        name="rehearsal_loss",
+        meaning="Mean KL from the starting model on rehearsed states; None without rehearsal.",
+        unit="nats",
+        higher_is_better=False,
+    ),
 )
 
 
@@ -102,11 +111,18 @@ EVALUATIONS: Sequence[Metric] = (
 )
 
 
+TINY_REHEARSAL = 1.0
+"""Weight of the rehearsal for a tiny student: without it a hundred updates on corrections took its
+success on the shop from 0.37 to 0.06; with it they brought 0.43."""
+
+
 def with_student_defaults(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Lay the tiny student's training defaults under what the user passed."""
     student = data.get("student", {})
     backend = student.get("backend", "tiny") if isinstance(student, Mapping) else "tiny"
-    return merge({"sft": TINY_DEFAULTS}, data) if backend == "tiny" else data
+    if backend != "tiny":
+        return data
+    return merge({"sft": TINY_DEFAULTS, "rehearsal": {"weight": TINY_REHEARSAL}}, data)
 
 
 def moments_of(

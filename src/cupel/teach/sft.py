@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,14 @@ class StepResult:
 
     Attributes:
         loss: mean over loss tokens (next-token loss) or over examples (the other losses), in nats.
-        grad_norm: before clipping.
+        grad_norm: before clipping, of both losses together.
+        rehearsal_loss: mean over the rehearsed items, unweighted; None without any.
     """
 
     loss: float
     grad_norm: float
     loss_tokens: int
+    rehearsal_loss: float | None = None
 
 
 class Trainer:
@@ -102,33 +104,54 @@ class Trainer:
             DataError: an example is longer than `max_length`, or not a prefix in tokens.
         """
         made = [self._item(example) for example in examples]
-        return [
-            self._with_start(item, example) for item, example in zip(made, examples, strict=True)
-        ]
+        dpo = self.settings.preference == "dpo"
+        guided = [at for at, example in enumerate(examples) if example.guided_prompt is not None]
+        paired = [at for at, each in enumerate(examples) if dpo and each.rejected is not None]
+        guides = [self._guide(examples[at]) for at in guided]
+        for at, scores_A in zip(guided, self.scores(guides), strict=True):
+            weights_A = np.exp(scores_A - scores_A.max())
+            made[at] = replace(made[at], target=tuple((weights_A / weights_A.sum()).tolist()))
+        for at, scores_2 in zip(paired, self.scores([made[at] for at in paired]), strict=True):
+            made[at] = replace(made[at], start=float(scores_2[0] - scores_2[1]))
+        return made
 
-    def step(self, batch: Sequence[Item], lr: float, *, number: int = 0) -> StepResult:
+    def step(
+        self,
+        batch: Sequence[Item],
+        lr: float,
+        *,
+        number: int = 0,
+        rehearsal: Sequence[Item] = (),
+        rehearsal_weight: float = 0.0,
+    ) -> StepResult:
         """Take one AdamW step on a batch.
 
         Args:
             number: of the step; keys the adapters' dropout.
+            rehearsal: items whose mean loss is added with `rehearsal_weight`.
 
         Raises:
             AlgorithmicFailure: the gradient is not finite; the weights are unchanged.
         """
-        scale = _scale(batch)
-        tokens = sum(item.loss_tokens for item in batch)
-        total = 0.0
         self._optimizer.zero_grad(set_to_none=True)
         try:
             with self.policy.lm.arithmetic(), self._dropout(number):
-                for part in self._passes(batch):
-                    loss = self._loss(part) / scale
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    total += float(loss.detach())
+                loss = self._backward(batch, 1.0)
+                kept = self._backward(rehearsal, rehearsal_weight) if rehearsal else None
             norm = self._apply(lr)
         finally:
             self._optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss=total, grad_norm=norm, loss_tokens=tokens)
+        tokens = sum(item.loss_tokens for item in batch)
+        return StepResult(loss=loss, grad_norm=norm, loss_tokens=tokens, rehearsal_loss=kept)
+
+    def _backward(self, batch: Sequence[Item], weight: float) -> float:
+        """Add the gradient of weight x mean loss; return the mean loss."""
+        scale, total = _scale(batch), 0.0
+        for part in self._passes(batch):
+            loss = self._loss(part) / scale
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
 
     def scores(self, items: Sequence[Item]) -> list[NDArray[np.float64]]:
         """Return the log-probabilities of each item's completions, end tokens included."""
@@ -188,25 +211,11 @@ class Trainer:
             )
         return Item(prompt=opening, completions=completions, weight=example.weight)
 
-    def _with_start(self, item: Item, example: Example) -> Item:
-        if example.guided_prompt is not None:
-            texts = [completion_of(action) for action in example.actions]
-            (scores_A,) = self.scores([self._encoded(example.guided_prompt, texts, example)])
-            weights_A = np.exp(scores_A - scores_A.max())
-            target = tuple((weights_A / weights_A.sum()).tolist())
-            return Item(
-                prompt=item.prompt,
-                completions=item.completions,
-                weight=item.weight,
-                target=target,
-            )
-        if example.rejected is not None and self.settings.preference == "dpo":
-            (scores_2,) = self.scores([item])
-            start = float(scores_2[0] - scores_2[1])
-            return Item(
-                prompt=item.prompt, completions=item.completions, weight=item.weight, start=start
-            )
-        return item
+    def _guide(self, example: Example) -> Item:
+        """Return the item whose scores are a distillation's target."""
+        assert example.guided_prompt is not None
+        texts = [completion_of(action) for action in example.actions]
+        return self._encoded(example.guided_prompt, texts, example)
 
     def _passes(self, batch: Sequence[Item]) -> Iterator[list[Item]]:
         """Split a batch into passes of at most `batch_size` items and `microbatch_tokens`."""
