@@ -1,4 +1,4 @@
-"""Write docs/reference/{study,train,metrics}.md from the docstrings of the code.
+"""Write docs/reference/{study,train,metrics,teach}.md from the docstrings of the code.
 
 python scripts/build_reference.py          write the pages
 python scripts/build_reference.py --check  exit 1 when a page is out of date
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cupel.lab.metrics import Metric
+from cupel.lab.registry import load_recipe
 from cupel.lab.study import StudyConfig
 from cupel.rlvr.config import BACKEND_DEFAULTS, TrainConfig
 from cupel.rlvr.metrics import EVALUATIONS, METRICS
@@ -45,6 +47,11 @@ def main() -> int:
         "study.md": study_page(),
         "train.md": train_page(),
         "metrics.md": metrics_page(),
+        "teach.md": phases_page(
+            "teach",
+            "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a study "
+            "with\nits recipe.",
+        ),
     }
     stale = []
     for name, text in pages.items():
@@ -99,6 +106,20 @@ def metrics_page() -> str:
         + _metric_table(EVALUATIONS)
         + OTHER_STREAMS
     )
+
+
+def phases_page(domain: str, opening: str) -> str:
+    """Describe the settings and rows of every recipe of a domain."""
+    parts = [f"# Settings and rows of `{domain}`\n\n{opening}\n"]
+    names = sorted(point.name for point in entry_points(group="cupel.recipes"))
+    for name in (name for name in names if name.startswith(f"{domain}.")):
+        recipe = load_recipe(name)
+        parts.append(f"## `{name}`\n\n{_line(recipe.__doc__)}\n")
+        parts.append(config_tables(recipe.config_type, ""))
+        for stream, metrics in recipe.streams.items():
+            if metrics is not None:
+                parts.append(f"### Rows of `{stream}`\n\n{_metric_table(metrics)}")
+    return "\n".join(parts)
 
 
 def config_tables(model: type[BaseModel], prefix: str) -> str:

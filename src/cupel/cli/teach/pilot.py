@@ -20,6 +20,10 @@ from cupel.cli.app import EXIT_NO
 from cupel.cli.source import json_option
 
 GATES = "pilot_gates.json"
+COARSE = (
+    "--set", "evaluation.prune_mass=0.01", "--set", "evaluation.max_width=0.1",
+)  # fmt: skip
+"""Success probabilities to within a percent or so: a third of the prompts of the default."""
 SEEDLESS = ("thresholds", "train", "select", "figures", "tables")
 """Commands without --seed: they draw nothing, or take --seeds."""
 
@@ -148,7 +152,7 @@ def _size(n_tasks: int, max_steps: int, max_snapshots: int) -> Size:
         n_tasks=n_tasks,
         max_steps=max_steps,
         max_snapshots=max_snapshots,
-        eval_tasks=min(200, max(10, n_tasks // 4)),
+        eval_tasks=min(200, max(10, n_tasks // 8)),
         panel=max(2, max_snapshots // 24),
         micro=max(2, max_snapshots // 45),
         baseline=max(4, max_snapshots // 9),
@@ -168,6 +172,10 @@ def _phases(
     """Yield the words of each command, in order."""
     zero, labels = out / "phase0", out / "phase1_labeling/labeled_snapshots.jsonl"
     steps = ["--max-steps", str(size.max_steps)]
+    judged = [
+        "--n-tasks", str(size.eval_tasks), "--n-snapshots-per-quadrant", str(size.panel),
+        *steps, *COARSE,
+    ]  # fmt: skip
     side = ["--workers", str(workers)]
     yield [
         "rollouts", "--model-path", model, "--n-tasks", str(size.n_tasks), *steps, *place,
@@ -204,13 +212,13 @@ def _phases(
     yield [
         "train", "--labeled-snapshots", str(labels), "--base-model", model,
         "--output-dir", str(out / "phase2_training"), "--seeds", "42",
-        "--baseline-n-samples", str(size.baseline), *side,
+        "--baseline-n-samples", str(size.baseline), *judged, *side,
     ]  # fmt: skip
     yield [
         "evaluate",
         "--training-summary", str(out / "phase2_training/training_summary.json"),
         "--labeled-snapshots", str(labels), "--output-dir", str(out / "phase3_eval"),
-        "--n-tasks", str(size.eval_tasks), "--n-snapshots-per-quadrant", str(size.panel), *steps,
+        *judged,
     ]  # fmt: skip
     yield [
         "predict", "--labeled-snapshots", str(labels),
@@ -220,7 +228,8 @@ def _phases(
         "select", "--labeled-snapshots", str(labels),
         "--predictor-path", str(out / "phase4_predictor/predictor/model.pt"),
         "--base-model", model, "--budget", str(size.budget),
-        "--output-dir", str(out / "phase5_selection"), "--seeds", size.selection_seeds, *side,
+        "--output-dir", str(out / "phase5_selection"), "--seeds", size.selection_seeds, *judged,
+        *side,
     ]  # fmt: skip
     for name in ("figures", "tables"):
         yield [name, "--results-dir", str(out), "--output-dir", str(out / name)]
