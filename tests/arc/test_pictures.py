@@ -24,12 +24,13 @@ def drawn(svg: str, shape: tuple[int, int]) -> Grid:
     """Read the cells back from the rectangles of a picture."""
     grid = np.full(shape, 255, dtype=np.uint8)
     for path in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"):
-        if path.get("fill") not in PALETTE:
+        fill = path.get("style", "").removeprefix("fill:")
+        if fill not in PALETTE:
             continue
         for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)v1", path.get("d", "")):
             cells = grid[int(y), int(x) : int(x) + int(width)]
             assert (cells == 255).all(), "a cell was drawn twice"
-            cells[:] = PALETTE.index(path.get("fill", ""))
+            cells[:] = PALETTE.index(fill)
     return grid
 
 

@@ -41,6 +41,10 @@ COLOUR_NOTE = (
 )
 
 
+_LINE = "stroke:#808080;stroke-opacity:.5;stroke-width:.05;vector-effect:none"
+"""Styles and not attributes, so that no style sheet of a page around it changes a picture."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """One grid of a picture.
@@ -69,13 +73,14 @@ def grid_svg(grid: Grid, *, cell: int = 14, digits: bool = True, title: str = ""
     height, width = grid.shape
     label = escape(title or f"{height} by {width} grid", quote=True)
     body = "".join(
-        f'<path fill="{PALETTE[colour]}" d="{_runs(grid == colour)}"/>'
+        f'<path style="fill:{PALETTE[colour]}" d="{_runs(grid == colour)}"/>'
         for colour in np.unique(grid).tolist()
     )
     text = _digits(grid) if digits else ""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" class="grid" '
-        f'width="{width * cell}" height="{height * cell}" viewBox="0 0 {width} {height}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" class="arcgrid" '
+        f'width="{width * cell}" height="{height * cell}" viewBox="0 0 {width} {height}" '
+        f'shape-rendering="crispEdges">'
         f"{body}{_lines(height, width)}{text}</svg>"
     )
 
@@ -132,7 +137,7 @@ def _runs(mask: NDArray[np.bool_]) -> str:
 def _lines(height: int, width: int) -> str:
     path = "".join(f"M0 {y}h{width}" for y in range(1, height))
     path += "".join(f"M{x} 0v{height}" for x in range(1, width))
-    return f'<path d="{path}" stroke="#808080" stroke-opacity=".5" stroke-width=".05"/>'
+    return f'<path d="{path}" style="{_LINE}"/>'
 
 
 def _digits(grid: Grid) -> str:
@@ -158,7 +163,6 @@ def _empty_svg(cell: int, title: str) -> str:
     label = escape(title, quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" '
-        f'class="grid none" width="{cell}" height="{cell}" viewBox="0 0 1 1">'
-        '<path d="M.1 .1h.8v.8h-.8z" fill="none" stroke="#808080" stroke-width=".08" '
-        'stroke-dasharray=".15 .1"/></svg>'
+        f'class="arcgrid blank" width="{cell}" height="{cell}" viewBox="0 0 1 1">'
+        f'<path d="M.1 .1h.8v.8h-.8z" style="{_LINE};fill:none"/></svg>'
     )

@@ -24,8 +24,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CELL = 12
 
 _CSS = """
-.grid{display:block;border:1px solid var(--hair);max-width:100%;height:auto}
-.grid.none{border:0}
+.arcgrid{display:block;border:1px solid var(--hair);max-width:100%;height:auto}
+.arcgrid.blank{border:0}
 .controls{position:sticky;top:0;z-index:5;display:flex;flex-wrap:wrap;gap:6px 20px;padding:10px 0;
 margin:26px 0 8px;background:var(--bg);border-bottom:1px solid var(--hair);font-size:.9rem}
 .controls label{display:inline-flex;gap:7px;align-items:center;cursor:pointer}
@@ -34,17 +34,17 @@ margin:26px 0 8px;background:var(--bg);border-bottom:1px solid var(--hair);font-
 .mark{font:600 .82rem/1.4 system-ui,sans-serif}
 .solved .mark{color:var(--good)}.found .mark{color:var(--open)}.missed .mark{color:var(--bad)}
 .unknown .mark{color:var(--off)}
-.strip{display:flex;flex-wrap:wrap;gap:14px 26px;align-items:flex-start;margin:12px 0}
-.strip figure{margin:0;min-width:0}
-.strip figcaption{font-size:.78rem;color:var(--muted);margin-bottom:5px}
-.strip figcaption b{color:var(--ink)}
+.gridrow{display:flex;flex-wrap:wrap;gap:14px 26px;align-items:flex-start;margin:12px 0}
+.gridrow figure{margin:0;min-width:0}
+.gridrow figcaption{font-size:.78rem;color:var(--muted);margin-bottom:5px}
+.gridrow figcaption b{color:var(--ink)}
 .demo{display:flex;gap:8px;align-items:center}
 details summary{cursor:pointer;color:var(--muted);font-size:.88rem}
 .swatches{display:flex;flex-wrap:wrap;gap:4px 14px;list-style:none;padding:0;font-size:.84rem}
 .swatches i{display:inline-block;width:1em;height:1em;margin-right:6px;vertical-align:-.12em;
 border:1px solid var(--hair)}
-.grid .digits{display:none}
-body:has(#digits:checked) .grid .digits{display:inline}
+.arcgrid .digits{display:none}
+body:has(#digits:checked) .arcgrid .digits{display:inline}
 body:has(#only-solved:checked) .puzzle:not(.solved){display:none}
 body:has(#only-found:checked) .puzzle:not(.found){display:none}
 body:has(#only-missed:checked) .puzzle:not(.missed){display:none}
@@ -200,7 +200,7 @@ def _puzzle(row: Mapping[str, Any], folder: Path) -> str:
         f'<article class="puzzle {kind}" id="{escape(row["puzzle"], quote=True)}">'
         f'<h2>{escape(row["puzzle"])}<span class="mark">{escape(words)}</span></h2>'
         f"<details><summary>{count} demonstration{'s' if count > 1 else ''}</summary>"
-        f'<div class="strip">{demos}</div></details>{tests}</article>'
+        f'<div class="gridrow">{demos}</div></details>{tests}</article>'
     )
 
 
@@ -216,7 +216,7 @@ def _test(test: Mapping[str, Any], index: int, where: str) -> str:
         figures.append(_figure(title, note, _svg(answer["grid"], where, f"test {index}, {title}")))
     if not test["candidates"]:
         figures.append(_figure("no answer", f"{test['empty']} empty predictions", ""))
-    return f'<div class="strip">{"".join(figures)}</div>'
+    return f'<div class="gridrow">{"".join(figures)}</div>'
 
 
 def _compared(answer: str, target: str | None, where: str) -> str:

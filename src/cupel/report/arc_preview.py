@@ -88,7 +88,7 @@ def _variant(puzzle: Puzzle, augmentation: Augmentation) -> str:
     return (
         f"<p><code>{escape(augmentation.name(puzzle.id))}</code> "
         f"<small>{escape(in_words(augmentation))}</small></p>"
-        f'<div class="strip">{"".join(pairs)}</div>'
+        f'<div class="gridrow">{"".join(pairs)}</div>'
     )
 
 
