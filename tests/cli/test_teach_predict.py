@@ -217,7 +217,7 @@ def test_a_sweep_of_budgets_is_planned_with_its_largest_deciding(
     result = cupel(
         "teach", "select", "--labeled-snapshots", world / LINES, "--methods",
         "random,entropy,oracle", "--budget", "5,10", "--output-dir", "sweep", "--dry-run",
-        "--json", "--set", f"student.model={world / 'base'}", "--seeds", "1,2,3",
+        "--json", "--seeds", "1,2,3",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)

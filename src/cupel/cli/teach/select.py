@@ -173,8 +173,9 @@ def _setup(
     }
     if given["max_steps"] is not None:
         environment["max_steps"] = given["max_steps"]
+    student = to_dict(base_student(given["base_model"]))
     flags = {
-        "student": to_dict(base_student(given["base_model"])),
+        "student": {key: value for key, value in student.items() if value is not None},
         "evaluation": {
             "environment": environment,
             "n_tasks": given["n_tasks"],
