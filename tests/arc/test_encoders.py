@@ -12,6 +12,7 @@ from torch import Tensor
 from cupel.arc.decoder import TRMCore
 from cupel.arc.encoder_config import EncoderConfig
 from cupel.arc.encoders import Encoded, Encoder, build_encoder
+from cupel.arc.encoders.contract import Extras, compact, pack
 from cupel.arc.model_config import CoreConfig
 
 SIDE, WIDTH, CONTEXT, VOCAB = 4, 16, 4, 12
@@ -203,6 +204,18 @@ def test_a_larger_canvas_changes_nothing(name: str) -> None:
     large[:, :, :SIDE, :SIDE] = rows.tokens.reshape(6, 2, SIDE, SIDE)
     wide = Rows(tokens=large.flatten(2), slot=rows.slot, n_slots=3, side=6)
     assert largest(encode(encoder, rows).context - encode(encoder, wide).context) <= 1e-5
+
+
+@reading_kind
+def test_leaving_padding_out_changes_nothing(name: str) -> None:
+    encoder = build(name).eval()
+    rows = example()
+    whole = pack(rows.tokens, rows.slot, 3, SIDE)
+    short = compact(whole)
+    assert short.tokens.shape[1] < whole.tokens.shape[1]
+    assert torch.equal(short.visible.sum(1), whole.visible.sum(1))
+    contexts = [encoder.body(demos, Extras()).context for demos in (whole, short)]
+    assert largest(contexts[0] - contexts[1]) <= 1e-5
 
 
 @reading_kind

@@ -7,7 +7,7 @@ anything: who carries a state over to the next call detaches it there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +38,12 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demos:
-    """Packed demonstration pairs: R rows, each the 2·S tokens of one pair, input then output.
+    """Packed demonstration pairs: R rows, each the L tokens of one pair, input then output.
 
     Attributes:
-        tokens: [R, 2S] token ids.
-        visible: [R, 2S], False on padding.
+        tokens: [R, L] token ids.
+        visible: [R, L], False on padding.
+        place: [R or 1, L], where a token stands among the 2·S of its pair.
         real: [R], False for a row of padding alone: such a row counts as absent.
         slot: [R], the slot a row belongs to, in any order.
         n_slots: how many slots, B.
@@ -51,6 +52,7 @@ class Demos:
 
     tokens: Tensor
     visible: Tensor
+    place: Tensor
     real: Tensor
     slot: Tensor
     n_slots: int
@@ -77,7 +79,7 @@ class Body:
 
 
 def pack(demo_tokens_R2S: Tensor, demo_slot_R: Tensor, n_slots: int, side: int) -> Demos:
-    """Check the shapes and find the padding.
+    """Check the shapes and find the padding; L = 2·S.
 
     Raises:
         ConfigError: the canvas is not side x side, or rows and slots differ in number.
@@ -90,13 +92,31 @@ def pack(demo_tokens_R2S: Tensor, demo_slot_R: Tensor, n_slots: int, side: int) 
         )
     tokens_RL = demo_tokens_R2S.flatten(1).long()
     visible_RL = tokens_RL != PAD
+    place_1L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)[None]
     return Demos(
         tokens=tokens_RL,
         visible=visible_RL,
+        place=place_1L,
         real=visible_RL.any(1),
         slot=demo_slot_R.long(),
         n_slots=n_slots,
         side=side,
+    )
+
+
+def compact(demos: Demos) -> Demos:
+    """Move the visible tokens of each row to its front, in order, and cut the common padding.
+
+    Padding is never read, so leaving it out changes no value. It makes L depend on the data, which
+    costs nothing on the CPU, but a synchronisation and the static shapes elsewhere.
+    """
+    length = max(1, int(demos.visible.sum(1).max())) if len(demos.slot) else 1
+    place_RL = demos.visible.int().argsort(stable=True, dim=1, descending=True)[:, :length]
+    return replace(
+        demos,
+        tokens=demos.tokens.gather(1, place_RL),
+        visible=demos.visible.gather(1, place_RL),
+        place=place_RL,
     )
 
 
@@ -167,6 +187,8 @@ class Encoder(nn.Module):
             DataError: a puzzle id outside the table.
         """
         demos = pack(demo_tokens, demo_slot, n_slots, side)
+        if demo_tokens.device.type == "cpu" and not torch.compiler.is_compiling():
+            demos = compact(demos)
         extras = Extras(carry=carry, puzzle_ids=puzzle_ids, generator=generator, noise=noise)
         body = self.body(demos, extras)
         context: Tensor = self.scale(self.project(body.context))

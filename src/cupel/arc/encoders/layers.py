@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cupel.arc.attention import Rotation, rms_norm, rotate, truncated_normal
+from cupel.arc.attention import Rotation, rms_norm, truncated_normal
 from cupel.arc.encoder_config import EncoderConfig
 from cupel.arc.encoders.segments import segment_attention
 from cupel.arc.model_config import CoreConfig
@@ -140,6 +140,12 @@ def join_heads(x_NHLd: Tensor) -> Tensor:
     return x_NHLd.transpose(1, 2).reshape(rows, length, heads * size)
 
 
+def turned(x_RLHd: Tensor, turn: Rotation) -> Tensor:
+    """Turn the heads of each token by the angles [R or 1, L, 1, d] of its own cell, in float32."""
+    low, high = x_RLHd.float().chunk(2, dim=-1)
+    return (x_RLHd.float() * turn.cos + torch.cat([-high, low], dim=-1) * turn.sin).to(x_RLHd.dtype)
+
+
 class PairBlock(nn.Module):
     """Self-attention and SwiGLU over the tokens of one pair, post- or pre-norm.
 
@@ -174,7 +180,7 @@ class PairBlock(nn.Module):
         )
         if self._form.qk_norm:
             query, key = rms_norm(query), rms_norm(key)
-        query, key = rotate(query, turn), rotate(key, turn)
+        query, key = turned(query, turn), turned(key, turn)
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2),
             key.transpose(1, 2),

@@ -37,10 +37,10 @@ class PairTransformer(nn.Module):
         self.blocks = nn.ModuleList(PairBlock(form) for _ in range(layers))
 
     def forward(self, demos: Demos) -> Tensor:
-        """Return the states of the tokens [R, 2S, W], or [R, 1 + 2S, W] with the summary first."""
+        """Return the states of the tokens [R, L, W], or [R, 1 + L, W] with the summary first."""
         cells = demos.side**2
         scale = math.sqrt(self._form.width)
-        channel = self.channels.repeat_interleave(cells, dim=0)
+        channel = F.embedding(demos.place // cells, self.channels)
         x = (F.embedding(demos.tokens, self.tokens) + channel) * (scale / math.sqrt(2))
         keys = demos.visible | ~demos.real[:, None]
         if self.summary is not None:
@@ -48,27 +48,30 @@ class PairTransformer(nn.Module):
             x = torch.cat([first, x], dim=1)
             keys = F.pad(keys, (1, 0), value=True)
         x = x.to(self._form.dtype)
-        turn = self._turn(demos.side, x.device)
+        turn = self._turn(demos)
         for block in self.blocks:
             x = block(x, turn, keys)
         return rms_norm(x) if self._form.norm == "pre" else x
 
-    def _turn(self, side: int, device: torch.device) -> Rotation:
-        """Return the angles of [summary], input cells and output cells, the last two alike."""
+    def _turn(self, demos: Demos) -> Rotation:
+        """Return the angles [R or 1, (1 +) L, 1, d]: of the summary, then of each token's cell."""
         first = 0 if self.summary is None else 1
-        turn = rotation(
+        tables = rotation(
             "2d",
             n_context=first,
-            side=side,
+            side=demos.side,
             head_size=self._form.width // self._form.heads,
-            device=device,
+            device=demos.place.device,
         )
-        cos, sin = (torch.cat([table, table[first:]]) for table in turn)
+        row = demos.place % demos.side**2 + first
+        if first:
+            row = F.pad(row, (1, 0), value=0)
+        cos, sin = (table[row][:, :, None] for table in tables)
         return Rotation(cos=cos, sin=sin)
 
 
 class Pool(nn.Module):
-    """The tokens of a pair as one vector, [R, 2S, W] -> [R, W]; padding takes no part.
+    """The tokens of a pair as one vector, [R, L, W] -> [R, W]; padding takes no part.
 
     mean: v = mean x; max: v_j = max x_j; weighted: v = Σ softmax(w·x) x, one learned score a token;
     attention: a learned query reads keys and values head by head. Then a linear map.
