@@ -80,7 +80,6 @@ class Pool(nn.Module):
     def __init__(self, form: Form, pooling: Pooling) -> None:
         super().__init__()
         self._pooling = pooling
-        self._heads = form.heads
         self.score = Linear(form, form.width, 1) if pooling == "weighted" else None
         self.attend = TokenReader(form, 1) if pooling == "attention" else None
         self.out = Linear(form, form.width, form.width)
