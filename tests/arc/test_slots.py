@@ -32,12 +32,14 @@ class Counting:
         return items
 
 
-def restless_model(seed=0):
-    """A model whose halt head says yes to some items and no to others."""
+def restless_model(make_item, seed=0):
+    """A model whose halt head says yes to half of the items."""
     model = ARCModel(ModelConfig(core=SMALL), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         model.core.q_head.weight.normal_(generator=torch.Generator().manual_seed(seed + 1))
         model.core.q_head.bias.zero_()
+        q_halt = model(collate([make_item(100 + n) for n in range(15)], 4)).q_halt
+        model.core.q_head.bias[0] = -q_halt.median()
     return model
 
 
@@ -96,7 +98,7 @@ def test_selected_slots_are_renumbered(make_item):
 @pytest.mark.parametrize("prob", [0.0, 0.5])
 def test_the_pool_equals_a_naive_loop_over_samples(make_item, prob):
     """Every slot is followed on its own: its item, its state, its age, its halting."""
-    model, randomness = restless_model(), Randomness(3)
+    model, randomness = restless_model(make_item), Randomness(3)
     halting = HaltingConfig(halt_max_steps=4, halt_exploration_prob=prob)
     source, pool, slots = Counting(make_item), SlotPool(slots=5, side=4), 5
 
@@ -137,7 +139,7 @@ def test_the_pool_equals_a_naive_loop_over_samples(make_item, prob):
 
 
 def test_a_halted_slots_state_does_not_reach_its_next_item(make_item):
-    model = restless_model()
+    model = restless_model(make_item)
     batch = collate([make_item(n) for n in range(2)], 4)
     with torch.no_grad():
         first = model(batch)
@@ -152,7 +154,7 @@ def test_a_halted_slots_state_does_not_reach_its_next_item(make_item):
 
 
 def test_a_restored_pool_goes_on_as_if_never_stopped(make_item):
-    model, halting = restless_model(), HaltingConfig(halt_max_steps=3)
+    model, halting = restless_model(make_item), HaltingConfig(halt_max_steps=3)
     randomness = Randomness(0)
 
     def run(pool, source, steps):

@@ -27,6 +27,11 @@ from cupel.errors import DataError
 WEIGHTS, TRAINING = "weights.pt", "training.pt"
 _FORMAT = 1
 Which = Literal["ema", "raw"]
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
+"""What torch.load raises on bytes that are no checkpoint."""
 
 _TRM_NAMES = {
     r"embed_tokens\.embedding_weight": "embed_tokens",
@@ -240,7 +245,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such file; a checkpoint folder holds {WEIGHTS}")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: not a checkpoint of plain tensors ({error})") from None
     if not isinstance(data, dict):
         raise DataError(f"{path}: holds a {type(data).__name__}, not a dictionary of tensors")

@@ -63,7 +63,7 @@ class TRMCore(nn.Module):
         self.embed_tokens = nn.Parameter(draw(VOCABULARY, width, std=std))
         self.layers = nn.ModuleList(Block(config, generator) for _ in range(config.L_layers))
         self.lm_head = nn.Parameter(draw(VOCABULARY, width, std=std))
-        self.q_head = nn.Linear(width, 2)
+        self.q_head = nn.Linear(width, 2, device="meta").to_empty(device="cpu")
         with torch.no_grad():
             self.q_head.weight.zero_()
             self.q_head.bias.fill_(Q_HALT_BIAS)
