@@ -51,6 +51,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Teachable moments": {
         "teach": "From an agent's failures to a defended selection of what to teach.",
     },
+    "Recursive models on ARC": {
+        "arc": "Train, check and judge encoder-based tiny recursive models.",
+    },
     "What run folders show": {
         "significance": "Test a candidate against a baseline, run by run.",
         "litmus": "Hold a candidate to thresholds: confirmed, failed or inconclusive.",

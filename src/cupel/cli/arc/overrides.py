@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from cupel.arc.encoder_config import ENCODER_KINDS
 from cupel.config import did_you_mean, merge, parse_value
 from cupel.errors import ConfigError
 
@@ -65,6 +66,12 @@ WITHOUT: Mapping[str, str] = {
     "data_paths_test": "there is no prebuilt data set; name the puzzles with source.evaluation",
     "evaluators": "voting is always on: cupel arc evaluate",
     "H_layers": "it did nothing: one stack updates both states",
+    "freeze_encoder": "it froze a random encoder; freeze_encoder_steps=N does so for N updates",
+    "checkpoint_every_eval": "checkpoints are written every save_every updates",
+    "log_predictions_every": "predictions are kept at every evaluation: eval_every",
+    "log_predictions_crop": "predictions are always cropped",
+    "pos_encodings": "positions are rotary; rope=1d numbers them as that repository does, rope=2d "
+    "by row and column",
     "freeze_weights": "it did nothing; use freeze_decoder_steps or freeze_encoder_steps",
     "puzzle_emb_ndim": "for a learned table a puzzle use encoder.kind=embedding",
     "mlp_t": "this variant was made for Sudoku; attention is used",
@@ -137,11 +144,11 @@ def setting_paths(config_type: type[Config], prefix: str = "") -> Iterator[str]:
 def _meaning(key: str, text: str, paths: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield the settings that one word stands for."""
     bare = key.removeprefix("arch.").removeprefix("loss.")
-    if bare in WORDS and (text not in _kinds(paths) or bare != "encoder_type"):
+    if bare in WORDS and (bare != "encoder_type" or text not in ENCODER_KINDS):
         if text not in WORDS[bare]:
             raise ConfigError(f"{key}={text}: {did_you_mean(text, list(WORDS[bare]))}")
         for name, value in WORDS[bare][text].items():
-            yield f"encoder.{name}", value
+            yield find_setting(f"encoder.{name}", paths), value
         return
     path = find_setting(key, paths)
     yield path, VALUES.get(bare, {}).get(text, parse_value(text))
@@ -175,18 +182,11 @@ def find_setting(key: str, paths: Sequence[str]) -> str:
 def _split(word: str) -> tuple[str, str]:
     key, separator, text = word.partition("=")
     key = key.strip()
-    if not separator or not key:
-        raise ConfigError(f"{word!r}: expected key=value, e.g. max_train_groups=32")
     if key.startswith("~"):
         raise ConfigError(f"{word!r}: a setting cannot be removed; leave it out, or set it")
+    if not separator or not key:
+        raise ConfigError(f"{word!r}: expected key=value, e.g. max_train_groups=32")
     return key.lstrip("+"), text.strip()
-
-
-def _kinds(paths: Sequence[str]) -> Sequence[str]:
-    """Return our own names of encoder kinds, which `encoder_type` accepts too."""
-    from cupel.arc.encoder_config import ENCODER_KINDS
-
-    return ENCODER_KINDS if "encoder.kind" in paths else ()
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
