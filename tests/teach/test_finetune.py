@@ -218,6 +218,7 @@ def test_every_kind_of_run_ends_with_a_model_and_numbers(
     assert values["success_probability_end"] is not None
     assert (values["success_probability_start"] is None) == ("evaluate_start" in changes)
     assert (folder / "model" / "model.safetensors").is_file()
+    assert read_json_lines(folder / "evaluations.jsonl")[-1]["retention_tasks"] is not None
     text = changes.get("format") == "contrast" and "contrast_as" not in changes
     assert values["answer_in_prompt_rate"] == (1.0 if text else 0.0)
 

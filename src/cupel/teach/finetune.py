@@ -184,9 +184,10 @@ def _train_and_judge(
         state = context.resume.state
         done, losses = state["done"], list(state["losses"])
         judge.kept, judge.first = dict(state["kept"]), dict(state["first"])
-    elif config.evaluate_start:
+    else:
         judge.measure_retention(student)
-        judge.evaluate(student, 0, trained=False)
+        if config.evaluate_start:
+            judge.evaluate(student, 0, trained=False)
         _save(trainer, context, judge, done, losses)
     _train(config, context, trainer, lesson, judge, done, losses)
     folder = _save_model(trainer, context.folder / MODEL)

@@ -53,7 +53,7 @@ class FinetuneConfig(Config):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     """What it is evaluated on, before and after."""
     evaluate_start: bool = True
-    """Evaluate before training too; also measures retention, which needs the start."""
+    """Evaluate before training too. The pass that chooses the retention tasks is always made."""
 
 
 TRAINING: Sequence[Metric] = (
