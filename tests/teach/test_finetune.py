@@ -218,9 +218,18 @@ def test_every_kind_of_run_ends_with_a_model_and_numbers(
     assert values["success_probability_end"] is not None
     assert (values["success_probability_start"] is None) == ("evaluate_start" in changes)
     assert (folder / "model" / "model.safetensors").is_file()
-    assert read_json_lines(folder / "evaluations.jsonl")[-1]["retention_tasks"] is not None
     text = changes.get("format") == "contrast" and "contrast_as" not in changes
     assert values["answer_in_prompt_rate"] == (1.0 if text else 0.0)
+
+
+def test_retention_is_measured_on_the_same_tasks_whether_or_not_the_start_is_evaluated(
+    trained: Path, world: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = run(tmp_path / "run", settings(world, evaluate_start=False))
+    (end,) = read_json_lines(folder / "evaluations.jsonl")
+    with_start = read_json_lines(trained / "evaluations.jsonl")[-1]
+    assert end["retention_tasks"] == with_start["retention_tasks"] > 0
+    assert end == with_start
 
 
 def test_the_base_run_trains_nothing_and_is_evaluated_once(
