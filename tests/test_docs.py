@@ -99,3 +99,19 @@ def test_project_speaks_of_itself_alone() -> None:
         path = ROOT / name
         if path.suffix in (".py", ".md", ".toml", ".sh", ".txt") and path != Path(__file__):
             assert not private.search(path.read_text()), name
+
+
+TUTORIAL_COMMANDS = [
+    (page.name, line)
+    for page in sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+    for line in re.findall(r"^\$ cupel (.*?)(?:  #.*)?$", page.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "line"), TUTORIAL_COMMANDS)
+def test_tutorial_commands_have_the_flags_they_show(page: str, line: str) -> None:
+    words = shlex.split(line)
+    name = " ".join(words[:2]) if words[0] in ("teach", "power", "arc") else words[0]
+    found = command(name)
+    known = {option for param in found.params for option in param.opts}
+    assert {word for word in words if word.startswith("--")} <= known
