@@ -96,6 +96,12 @@ class ArcTrainConfig(CoreConfig, HaltingConfig, LossConfig, OptimizerConfig):
                 f"lr_warmup_steps = {self.lr_warmup_steps} with max_steps = {self.max_steps}: the "
                 "learning rate would never be reached; shorten the warm-up"
             )
+        unknown = self.evaluate_heldout and not self.train_on_heldout_demos
+        if self.encoder.kind == "embedding" and unknown:
+            raise ValueError(
+                "evaluate_heldout with a learned embedding needs train_on_heldout_demos = true: a "
+                "puzzle that was never trained on has no embedding"
+            )
         return self
 
     @property

@@ -114,8 +114,13 @@ def assess(
     if not rows:
         finding = Finding(topic="record", level="warn", words="no row has been written yet")
         return Health(step=0, findings=(finding,))
-    findings = [_gradient(rows, limits), _variance(rows, limits, matched_scale=matched_scale)]
-    findings += [_progress(rows, limits), _halting(rows[-1], halt_max_steps), _coverage(rows[-1])]
+    findings = (
+        _gradient(rows, limits),
+        _variance(rows, limits, matched_scale=matched_scale),
+        _progress(rows, limits),
+        _halting(rows[-1], halt_max_steps),
+        _coverage(rows[-1]),
+    )
     step = int(rows[-1]["step"])
     return Health(step=step, findings=tuple(each for each in findings if each is not None))
 

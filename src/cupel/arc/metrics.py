@@ -15,7 +15,12 @@ AGES = (1, 2, 4, 8, 16, 32)
 
 
 def _metric(
-    name: str, meaning: str, unit: str = "rate", better: bool | None = None, *, machine: bool = False
+    name: str,
+    meaning: str,
+    unit: str = "rate",
+    better: bool | None = None,
+    *,
+    machine: bool = False,
 ) -> Metric:
     return Metric(
         name=name,
@@ -79,7 +84,9 @@ METRICS: tuple[Metric, ...] = (
     _metric("grad/inner_norm", "Norm of the decoder's gradient: reduced, unclipped.", "norm"),
     _metric("grad/total_norm", "Norm of the whole gradient: reduced, unclipped.", "norm"),
     _metric("grad/clip_rate", "Updates whose gradient was clipped."),
-    _metric("gradient_coverage", "Slots that gave the encoder a gradient, last update.", better=True),
+    _metric(
+        "gradient_coverage", "Slots that gave the encoder a gradient, last update.", better=True
+    ),
     _metric("update/encoder_ratio", "Norm of the encoder's last update over its weights.", "ratio"),
     _metric("update/inner_ratio", "Norm of the decoder's last update over its weights.", "ratio"),
     _metric("loss", "What is minimised: mean over slots of all weighted terms.", "nats", False),
@@ -90,7 +97,7 @@ METRICS: tuple[Metric, ...] = (
     _metric("forced_fraction", "Items that left because halt_max_steps was reached."),
     _metric(
         "q_calibration_error",
-        "Mean gap, over ten bins, between the halt head's probability and the items right, at halt.",
+        "Gap between the halt head's probability and the items right, at halt, over ten bins.",
         better=False,
     ),
     _metric("q_brier", "Mean squared error of that probability, at halt.", better=False),
@@ -124,7 +131,11 @@ EVALUATIONS: tuple[Metric, ...] = (
     _metric("seed", "Seed of the run.", "count"),
     _metric("weights", "ema or raw.", "text"),
     *_view("", "the probed training groups"),
-    *(m for age in AGES for m in _rate(f"em_at_{age}", f"Exact match after {age} steps, the same.")),
+    *(
+        m
+        for age in AGES
+        for m in _rate(f"em_at_{age}", f"Exact match after {age} steps, the same.")
+    ),
     *_rate(
         "context_gain",
         "em_at_halt minus that with the demonstrations of another task: are they used at all? "
