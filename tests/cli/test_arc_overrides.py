@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from cupel.arc.config import ArcTrainConfig
-from cupel.cli.arc.overrides import read_overrides, setting_paths
-from cupel.cli.arc.presets import CONFIGS, OVERFIT
+from cupel.arc.presets import PRESETS, preset
+from cupel.cli.arc.overrides import read_overrides, setting_paths, words_of
 from cupel.config import validate
 from cupel.errors import ConfigError
 
@@ -92,15 +93,7 @@ def test_every_setting_can_be_reached_by_its_path() -> None:
         assert read(f"{path}=1")
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *OVERFIT])
-def test_every_named_config_is_a_valid_config(name: str) -> None:
-    _, words = {**CONFIGS, **OVERFIT}[name]
-    validate(ArcTrainConfig, read(*words), where=name)
-
-
-def test_the_published_config_says_what_was_published() -> None:
-    settings = read(*CONFIGS["cfg_pretrain_etrm_arc_agi_1"][1])
-    config = validate(ArcTrainConfig, settings, where="preset")
-    assert (config.hidden_size, config.L_cycles, config.global_batch_size) == (512, 6, 384)
-    assert (config.halt_exploration_prob, config.items.max_demos) == (0.1, 10)
-    assert config.encoder.kind == "standard"
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_words_of_a_preset_give_the_preset(name: str) -> None:
+    assert read(*words_of(PRESETS[name])) == json.loads(json.dumps(preset(name)))
+    validate(ArcTrainConfig, preset(name), where=name)

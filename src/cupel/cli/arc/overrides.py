@@ -6,6 +6,7 @@ its values were said. Refuses to drop a key: what has no counterpart is refused 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -129,6 +130,20 @@ def read_overrides(words: Sequence[str], config_type: type[Config]) -> Overrides
         run=_name(names.get(RUN)),
         seed=_seed(names.get("seed")),
     )
+
+
+def words_of(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield a nested table of settings as the `key=value` words that give it.
+
+    >>> list(words_of({"lr": 0.001, "encoder": {"kind": "set"}}))
+    ['lr=0.001', 'encoder.kind=set']
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from words_of(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{name}={text}"
 
 
 def setting_paths(config_type: type[Config], prefix: str = "") -> Iterator[str]:

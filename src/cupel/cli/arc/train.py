@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from cupel.cli.app import Stop, suggestion
-from cupel.cli.arc.presets import CONFIGS
+from cupel.cli import console
 from cupel.cli.arc.training import Machine, train_run, training_options
 from cupel.cli.train import show_result
 
@@ -16,9 +14,9 @@ from cupel.cli.train import show_result
 @click.command()
 @click.option(
     "--config-name",
-    help="A named config to start from; --list-configs shows them.",
+    help="A preset to start from, e.g. cfg_pretrain_etrm_arc_agi_1; --list-configs shows them.",
 )
-@click.option("--list-configs", is_flag=True, help="List the named configs and their settings.")
+@click.option("--list-configs", is_flag=True, help="Show the presets and what they set.")
 @training_options
 def command(
     words: tuple[str, ...],
@@ -44,28 +42,18 @@ def command(
       cupel arc train --config-name cfg_pretrain_etrm_arc_agi_1 arch.halt_max_steps=8
       torchrun --nproc-per-node 4 -m cupel arc train --device cuda +run_name=full
     """
+    from cupel.arc.presets import PRESETS, preset
+    from cupel.cli.arc.overrides import words_of
+
     if list_configs:
-        for name, (line, settings) in CONFIGS.items():
-            click.echo(f"{name}: {line}\n  {' '.join(settings)}")
+        for name, settings in PRESETS.items():
+            console.line(f"{name}\n  {' '.join(words_of(settings))}")
         return
     folder, _ = train_run(
-        named_settings(config_name),
+        {} if config_name is None else preset(config_name),
         config_file,
         words,
         Machine(log_dir=log_dir, seed=seed, device=device, threads=threads),
         default_name="train",
     )
     show_result(folder, as_json=as_json)
-
-
-def named_settings(name: str | None) -> Sequence[str]:
-    """Return the settings of a named config; none without a name.
-
-    Raises:
-        Stop: no config has this name.
-    """
-    if name is None:
-        return ()
-    if name not in CONFIGS:
-        raise Stop(f"no config '{name}'; {suggestion(name, list(CONFIGS))}; see --list-configs")
-    return CONFIGS[name][1]

@@ -1,6 +1,6 @@
 """What `cupel arc train` and `cupel arc overfit` share: settings, run folder, execution.
 
-Knows where settings come from and which wins: `key=value`, then `--config`, then a named config.
+Knows where settings come from and which wins: `key=value`, then `--config`, then a preset.
 Refuses to know what a setting does.
 """
 
@@ -67,7 +67,7 @@ def training_options(command: CommandT) -> CommandT:
 
 
 def train_run(
-    named: Sequence[str],
+    base: Mapping[str, Any],
     config_file: Path | None,
     words: Sequence[str],
     machine: Machine,
@@ -77,7 +77,7 @@ def train_run(
     """Train, or continue or skip what is in the run folder; return the folder and the result.
 
     Args:
-        named: settings of a named config, as `key=value`.
+        base: settings of a preset, which everything else wins over.
         default_name: name of the run folder where `run_name` is not given.
 
     Raises:
@@ -90,9 +90,7 @@ def train_run(
     from cupel.config import load_toml, merge
 
     given = read_overrides(words, ArcTrainConfig)
-    settings = read_overrides(named, ArcTrainConfig).settings
-    if config_file is not None:
-        settings = merge(settings, load_toml(config_file))
+    settings = merge(base, load_toml(config_file) if config_file is not None else {})
     settings = merge(settings, given.settings)
     folder = machine.log_dir or ROOT.joinpath(
         *([given.project] if given.project else []), given.run or default_name
