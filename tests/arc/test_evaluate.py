@@ -130,7 +130,7 @@ def test_an_evaluation_leaves_its_rows_its_score_and_a_submission(
     answers = read_submission(tmp_path / "e/submission.json")
     assert sorted(answers) == ["task100", "task101", "task102", "task103"]
     assert all(len(each) == 2 for each in answers.values())
-    assert [row["step"] for row in read_json_lines(tmp_path / "e/metrics.jsonl")] == [1, 2, 3, 4]
+    assert [row["step"] for row in read_json_lines(tmp_path / "e/metrics.jsonl")] == [0, 1, 2, 3]
 
 
 def test_predictions_are_mapped_back_into_the_puzzles_frame(

@@ -211,7 +211,7 @@ def answer_block(
         )
     elapsed = time.perf_counter() - started
     remaining = iter(outcomes)
-    for number, (puzzle, each) in enumerate(block, done + 1):
+    for number, (puzzle, each) in enumerate(block, done):
         _write_puzzle(
             puzzle, list(itertools.islice(remaining, len(each))), context, number, elapsed
         )

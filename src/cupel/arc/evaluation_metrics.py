@@ -86,7 +86,7 @@ def _evaluations() -> tuple[Metric, ...]:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric(name="step", meaning="Puzzles done.", unit="count"),
+    Metric(name="step", meaning="Number of the puzzle, from 0.", unit="count"),
     Metric(name="condition", meaning="Condition of the run.", unit="text"),
     Metric(name="seed", meaning="Seed of the evaluation.", unit="count"),
     Metric(name="puzzle", meaning="Id of the puzzle.", unit="text"),

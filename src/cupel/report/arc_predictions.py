@@ -112,7 +112,7 @@ def standing(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _header(summary: Mapping[str, Any], name: str) -> str:
-    view = escape(str(summary.get("view", "")))
+    view = escape(" · ".join(str(summary[k]) for k in ("view", "contamination") if k in summary))
     return (
         f'<header><p class="kicker">Evaluation · arc.evaluate · {view}</p>'
         f"<h1>{escape(name)}</h1></header>"
@@ -140,7 +140,7 @@ def _facts(summary: Mapping[str, Any]) -> str:
             ("empty", "of them empty"),
         )
     )
-    return f'<dl class="facts">{cards}{counts}</dl>'
+    return f'<dl class="facts">{cards}{counts}</dl><br>'
 
 
 def _percent(value: Any) -> str:

@@ -6,6 +6,7 @@ Refuses to know what a setting does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def train_run(
         base: settings of a preset, which everything else wins over.
         default_name: name of the run folder where `run_name` is not given.
 
+    Started by torchrun, it is one of the processes that train together.
+
     Raises:
         UsageError: bad settings, or a folder that holds another run.
         RunError: the run failed.
@@ -95,12 +98,38 @@ def train_run(
     folder = machine.log_dir or ROOT.joinpath(
         *([given.project] if given.project else []), given.run or default_name
     )
+    seed = machine.seed if given.seed is None else given.seed
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return folder, _train_as_one_of_many(settings, folder, seed, machine)
     values = run_phase(
         "arc.train",
         settings,
         folder=folder,
-        seed=machine.seed if given.seed is None else given.seed,
+        seed=seed,
         device=machine.device,
         threads=machine.threads,
     )
     return folder, values
+
+
+def _train_as_one_of_many(
+    settings: Mapping[str, Any], folder: Path, seed: int, machine: Machine
+) -> Mapping[str, Any]:
+    """Train with the processes that torchrun started; all but the first leave here.
+
+    Raises:
+        RunError: the run failed.
+    """
+    from cupel.arc.launch import launch
+    from cupel.errors import RunError
+    from cupel.lab.store import read_run
+
+    status = launch(
+        settings, folder=folder, seed=seed, device=machine.device, threads=machine.threads
+    )
+    if status == "failed":
+        raise RunError(f"{folder}: the run failed; run.json in it says why")
+    if os.environ.get("RANK", "0") != "0":
+        raise click.exceptions.Exit(0)
+    values: Mapping[str, Any] = (read_run(folder).result or {}).get("values", {})
+    return values
