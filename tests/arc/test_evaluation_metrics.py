@@ -12,7 +12,7 @@ from cupel.lab.metrics import MetricSet
 
 
 def row(puzzle: str, right: bool | None, **changes: Any) -> dict[str, Any]:
-    values = {"accuracy": None, "lm_loss": None, "q_halt_loss": None}
+    values: dict[str, Any] = {"accuracy": None, "lm_loss": None, "q_halt_loss": None}
     if right is not None:
         values = {"accuracy": float(right), "lm_loss": 1.0, "q_halt_loss": 0.5}
     rates = dict.fromkeys(("exact", "exact_at_halt", "halt_right", "correct"), right)
