@@ -93,14 +93,17 @@ class Environment(Protocol):
     Attributes:
         name, level, version: as in `Snapshot`.
         seed: the task, after `reset`.
-        actions: what was done since the reset.
     """
 
     name: str
     level: str
     version: str
     seed: int
-    actions: tuple[str, ...]
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What was done since the reset, in order."""
+        ...
 
     def reset(self, seed: int) -> None:
         """Begin task `seed`."""
