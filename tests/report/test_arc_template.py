@@ -34,7 +34,7 @@ def training(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> Path:
     return run(folder, "arc.train", to_dict(validate(ArcTrainConfig, settings, where="test")), rows)
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"step": 500, "em_at_halt": 0.4, "puzzles": 32},
     {"step": 1000, "em_at_halt": 0.95, "em_at_halt_lo": 0.82, "em_at_halt_hi": 0.99, "puzzles": 32,
      "context_gain": 0.6, "context_gain_lo": 0.4, "context_gain_hi": 0.8, "context_gain_n": 120,
