@@ -20,7 +20,8 @@ from cupel.teach.records import FORMATS, Condition
 
 _READING_CORRELATION = 0.36
 """Correlation of the two readings without any effect, the least favourable case: with three
-formats of normal noise m**2 / 3 + (2 / 3) * (m / 2)**2 = 0.358, m = 0.846 their expected maximum."""
+formats of normal noise m**2 / 3 + (2 / 3) * (m / 2)**2 = 0.358, where m = 0.846 is their expected
+maximum."""
 _FEW = 4
 """Rollouts a half needs before its readings are taken for nearly normal."""
 
