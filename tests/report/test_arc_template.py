@@ -21,8 +21,9 @@ def run(folder: Path, recipe: str, config: dict[str, Any], rows: list[dict[str, 
     passed = {"lr": 1e-3, "encoder": {"kind": "standard"}}
     made = {"recipe": recipe, "condition": "x", "seed": 3, "resolved": config, "passed": passed}
     write_json(folder / "config.json", made)
-    state: dict[str, Any] = {"status": "done", "started_at": "2026-02-03T04:05:06.000+00:00", "failure": None,
-             "condition": "x", "seed": 3, "events": []}  # fmt: skip
+    started = "2026-02-03T04:05:06.000+00:00"
+    state: dict[str, Any] = {"status": "done", "started_at": started, "failure": None}
+    state |= {"condition": "x", "seed": 3, "events": []}
     write_json(folder / "run.json", state)
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_json(folder / "result.json", {"values": {}})
