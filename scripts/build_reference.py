@@ -49,8 +49,8 @@ def main() -> int:
         "metrics.md": metrics_page(),
         "teach.md": phases_page(
             "teach",
-            "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a study "
-            "with\nits recipe.",
+            "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a "
+            "study with\nits recipe.",
         ),
     }
     stale = []

@@ -76,7 +76,10 @@ def _success(path: Path) -> tuple[int, int]:
 
 
 def _expert(root: Path) -> tuple[str, bool]:
-    won, n = _success(root / "phase0/expert_trajectories/rollouts.json")
+    found = sorted((root / "phase0/expert_trajectories").glob("all_trajectories_*.json"))
+    if not found:
+        return "no all_trajectories_*.json", False
+    won, n = _success(found[-1])
     return f"{won} of {n}", won >= EXPERT_LEAST * n
 
 
