@@ -161,3 +161,11 @@ def test_a_run_that_is_missing_is_counted_and_its_seed_is_left_out_on_both_sides
     assert (step["n_seeds"], step["n_missing"]) == (7, 1)
     kept = [end for seed, end in enumerate(ends["RANDOM"]) if seed != 3]
     assert step["baseline_mean"] == pytest.approx(sum(kept) / 7)
+
+
+def test_a_step_without_runs_leaves_the_order_unmeasured(tmp_path: Path) -> None:
+    ends = ended(BASE=0.2, RANDOM=0.3, ENTROPY=0.4, PREDICTOR=0.5, ORACLE=0.6)
+    told = order_table(record(ends | {"ORACLE": [None] * 8}, tmp_path))
+    assert told["order"]["500"]["success_rate"] == "not measured"
+    assert told["steps"][3]["difference"] is None
+    assert "no runs" in order_markdown(told)

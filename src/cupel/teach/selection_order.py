@@ -34,8 +34,9 @@ def order_table(record: StudyRecord) -> dict[str, Any]:
     """Compare neighbours of BASE, random, entropy, predictor, oracle on every outcome.
 
     Differences pair runs of one seed. The interval inverts the exact sign-flip test at 95 %; p is
-    corrected by Holm over the steps of one budget and outcome. `order` is `holds` when every step
-    is above 0, `reversed` in at least one resolved step, else `unresolved`.
+    corrected by Holm over the steps of one budget and outcome. `order` is `holds` when every
+    step's interval is above 0, `reversed` when one step is below 0 after correction, else
+    `unresolved`; `not measured` when a step has no runs.
     """
     rows = []
     holds: dict[str, dict[str, str]] = {}
@@ -136,10 +137,18 @@ def _step(
 
 
 def _verdict(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the steps say together.
+
+    That all of them go up needs no correction, since each must; that one goes down does.
+    Source: Berger 1982 (intersection-union tests).
+    """
     words = [step["resolved"] for step in steps]
-    if words and all(word == "up" for word in words):
+    if not words or "no runs" in words:
+        return "not measured"
+    if all(word == "up" for word in words):
         return "holds"
-    return "reversed" if "down" in words else "unresolved"
+    down = [step for step in steps if step["resolved"] == "down" and step["p_holm"] < 0.05]
+    return "reversed" if down else "unresolved"
 
 
 def _ends(record: StudyRecord, label: str, outcome: str) -> dict[int, float]:
