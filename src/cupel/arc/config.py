@@ -91,11 +91,6 @@ class ArcTrainConfig(CoreConfig, HaltingConfig, LossConfig, OptimizerConfig):
                 f"the largest canvas has side {self.items.sides[-1]} and ARC has grids up to 30; "
                 f"set max_side = {self.items.sides[-1]} to leave larger puzzles out"
             )
-        if self.lr_warmup_steps >= self.max_steps and self.lr_warmup_steps > 0:
-            raise ValueError(
-                f"lr_warmup_steps = {self.lr_warmup_steps} with max_steps = {self.max_steps}: the "
-                "learning rate would never be reached; shorten the warm-up"
-            )
         unknown = self.evaluate_heldout and not self.train_on_heldout_demos
         if self.encoder.kind == "embedding" and unknown:
             raise ValueError(

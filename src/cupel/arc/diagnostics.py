@@ -41,6 +41,7 @@ _SUMS = (
     "grad_total",
     "clipped",
 )
+_ALIKE = ("updates", "loss", "grad_encoder", "grad_inner", "grad_total", "clipped")
 _SIZE = len(_SUMS) + 3 * BINS
 
 
@@ -99,7 +100,7 @@ class Window:
             norms.total,
             norms.clipped,
         ]
-        bin_B = (p_B * BINS).long().clamp(max=BINS - 1)
+        bin_B = (p_B.nan_to_num(0.0) * BINS).long().clamp(max=BINS - 1)
         columns = torch.stack([halted.float(), halted * p_B, halted * exact_B])
         bins = torch.zeros(3, BINS, device=columns.device).index_add_(1, bin_B, columns)
         self.sums += torch.cat([torch.stack([value.float() for value in values]), bins.flatten()])
@@ -109,12 +110,17 @@ class Window:
         ranks.sum(self.sums)
         numbers = self.sums.tolist()
         self.sums.zero_()
-        return window_means(numbers)
+        return window_means(numbers, processes=ranks.count)
 
 
-def window_means(numbers: Sequence[float]) -> dict[str, float | None]:
-    """Return the metrics that a window's sums stand for; None where nothing was counted."""
+def window_means(numbers: Sequence[float], *, processes: int = 1) -> dict[str, float | None]:
+    """Return the metrics that a window's sums stand for; None where nothing was counted.
+
+    Args:
+        processes: whose sums were added; what each of them counted alike is divided by it.
+    """
     s = dict(zip(_SUMS, numbers, strict=False))
+    s |= {name: s[name] / processes for name in _ALIKE}
     counts, chances, rights = (
         numbers[len(_SUMS) + part * BINS : len(_SUMS) + (part + 1) * BINS] for part in range(3)
     )

@@ -71,6 +71,11 @@ def forecast(config: ArcTrainConfig) -> Forecast:
         notes.append("the decoder stays frozen to the end")
     if config.freeze_encoder_steps >= config.max_steps:
         warnings.append("the encoder is never trained: whatever it says is random")
+    if config.lr_warmup_steps >= config.max_steps:
+        warnings.append(
+            f"lr_warmup_steps = {config.lr_warmup_steps} with max_steps = {config.max_steps}: the "
+            "learning rate stays below lr to the end; shorten the warm-up"
+        )
     if config.ema and config.max_steps * (1 - config.ema_rate) < 3:
         warnings.append(
             f"ema_rate = {config.ema_rate:g} over {config.max_steps} updates evaluates weights "
