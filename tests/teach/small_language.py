@@ -13,7 +13,9 @@ from cupel.policy.config import PolicyConfig
 from cupel.policy.torch_policy import TorchPolicy
 
 TEXT = """task state actions action note reach cell corridor of go left right leap wait pit too soon
-the floor is weak in a case like this do not here b c d e f : ; . 0 1 2 3 4 5 6"""
+the floor is weak in a case like this do not here b c d e f : ; . 0 1 2 3 4 5 6
+turn forward pick up drop toggle door key ball box red green blue purple yellow grey open closed
+locked wall ahead you see carry nothing"""
 WORDS = TEXT.split()
 
 
