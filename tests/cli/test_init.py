@@ -9,6 +9,7 @@ import pytest
 
 from cupel.cli.init import TEMPLATES
 from cupel.config import load_toml, merge, validate
+from cupel.lab.registry import load_recipe
 from cupel.lab.study import StudyConfig
 from cupel.rlvr.campaign import condition_settings
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
@@ -60,6 +61,12 @@ def assert_is_a_study(path: Path) -> None:
     assert text.startswith("# ")
     study = validate(StudyConfig, load_toml(path), where=str(path))
     assert study.question.endswith("?")
+    if study.recipe != "rlvr.train":
+        recipe = load_recipe(study.recipe)
+        for condition in study.conditions:
+            data = recipe.prepare(merge(study.config, condition.config))
+            validate(recipe.config_type, data, where=condition.label)
+        return
     for condition in study.conditions:
         data = with_backend_defaults(merge(study.config, condition.config))
         config = validate(TrainConfig, data, where=condition.label)

@@ -6,13 +6,16 @@ Looks at the settings and at the puzzles they name; builds no model and imports 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cupel.arc.config import ArcTrainConfig
 from cupel.arc.items import ItemStream
+from cupel.arc.presets import preset
 from cupel.arc.puzzles import load_puzzles
 from cupel.arc.views import Views, make_views
 from cupel.config import merge, validate
+from cupel.errors import PlanError
 from cupel.lab.recipe import Forecast
 
 
@@ -33,12 +36,15 @@ def views_of(config: ArcTrainConfig) -> Views:
 
 
 def prepare(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give a learned embedding as many rows as there are training puzzles, unless told how many.
+    """Lay a preset under the settings, where one is named, and count an embedding's rows.
 
     Raises:
-        ConfigError: the settings are not valid.
+        ConfigError: no such preset, or the settings are not valid.
         DataError: the puzzles cannot be read.
     """
+    if "preset" in data:
+        rest = {key: value for key, value in data.items() if key != "preset"}
+        data = merge(preset(str(data["preset"])), rest)
     encoder = data.get("encoder")
     if not isinstance(encoder, Mapping) or encoder.get("kind") != "embedding":
         return data
@@ -54,7 +60,14 @@ def forecast(config: ArcTrainConfig) -> Forecast:
 
     Raises:
         DataError: the puzzles cannot be read, or none can be learned from.
+        PlanError: the decoder to start from is not there.
     """
+    decoder = config.load_pretrained_decoder
+    if decoder is not None and not Path(decoder).exists():
+        raise PlanError(
+            f"load_pretrained_decoder = {decoder}: no such file or folder; name a checkpoint of a "
+            "training, e.g. with --set config.load_pretrained_decoder=RUN/checkpoints/step_N"
+        )
     views = views_of(config)
     items = ItemStream(views.train_groups, 0, config.items)
     a_pass = sum(items.epoch_size.values())

@@ -24,7 +24,7 @@ _CPU: Mapping[str, Any] = {
         "translate": False,
         "subset_prob": 0.0,
     },
-    "encoder": {"kind": "standard", "num_layers": 1},
+    "encoder": {"kind": "standard"},
     "hidden_size": 96,
     "num_heads": 4,
     "L_layers": 2,
@@ -74,6 +74,8 @@ _ETRM: Mapping[str, Any] = {
     "encoder": {"kind": "standard", "num_layers": 2},
 }
 
+_GUIDE: Mapping[str, Any] = {**_ETRM, "halt_exploration_prob": 0.5, "global_batch_size": 256}
+
 _FROZEN: Mapping[str, Any] = {
     **_ETRM,
     "L_cycles": 4,
@@ -110,15 +112,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train_on_heldout_demos": True,
     },
     "cfg_pretrain_etrm_arc_agi_1": _ETRM,
-    "cfg_pretrain_encoder_original_arc_agi_1": _ETRM,
+    "cfg_pretrain_encoder_original_arc_agi_1": _GUIDE,
     "cfg_pretrain_etrmtrm_arc_agi_1": _ETRMTRM,
     "cfg_test_frozen_decoder": _FROZEN,
     "cfg_test_frozen_decoder_corrected": _FROZEN,
     "cfg_staged_training": _STAGED,
 }
 """cpu: 32 groups in minutes; paper: TRM's sizes with an encoder; trm: its learned embedding; the
-others carry the names and the settings of the ETRM project's files, `encoder_lr_scale` excepted:
-0 there meant one optimizer for both parts, which is what 1 does here."""
+others carry the names and the settings of the ETRM project's files (`original`: as its experiment
+guide describes it, exploration 0.5 and batch 256), `encoder_lr_scale` excepted: 0 there meant one
+optimizer for both parts, which is what 1 does here."""
 
 
 def preset(name: str) -> dict[str, Any]:

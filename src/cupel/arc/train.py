@@ -40,7 +40,7 @@ class TrainRecipe:
     preload = ("torch", "torch._dynamo", "cupel.arc.train")
 
     def prepare(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Count the puzzles of a learned embedding's table."""
+        """Lay a named `preset` under the settings; count the rows of a learned embedding."""
         return prepare(data)
 
     def forecast(self, config: ArcTrainConfig) -> Forecast:
