@@ -76,7 +76,7 @@ def load_tasks(max_side: int) -> list[Any]:
 
 
 def draw_items(tasks: list[Any], batch: int, rng: np.random.Generator) -> list[Any]:
-    """Draw one task from each of `batch` equal parts of the sorted tasks: the mix of all of them."""
+    """Draw one task from each of `batch` equal parts of the sorted tasks: a mix of all of them."""
     from cupel.arc.augmentations import IDENTITY
     from cupel.arc.drawing import draw, make_item
     from cupel.arc.tokens import bucket_of

@@ -31,7 +31,10 @@ class BlockWeights(NamedTuple):
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the rotary angles, [T, head_size], float32."""
+    """Cosines and sines of the rotary angles, [T, head_size], float32.
+
+    The sines of the first half are negated: x · cos + swap(x) · sin turns every pair.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -74,16 +77,16 @@ def rotation(
     powers = torch.arange(count, device=device, dtype=torch.float32) / count
     frequencies = torch.exp(-math.log(ROPE_THETA[kind]) * powers)
     angles = (coordinates_TK[:, :, None].float() * frequencies).flatten(1)
-    angles = torch.cat([angles, angles], dim=-1)
-    return Rotation(cos=angles.cos(), sin=angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    return Rotation(cos=torch.cat([cos, cos], dim=-1), sin=torch.cat([-sin, sin], dim=-1))
 
 
-def rotate(x_BTHd: Tensor, turn: Rotation) -> Tensor:
-    """Turn each pair (i, i + d/2) of every head by its position's angle, in float32."""
-    low, high = x_BTHd.float().chunk(2, dim=-1)
-    turned = torch.cat([-high, low], dim=-1)
-    cos, sin = turn.cos[:, None], turn.sin[:, None]
-    return (x_BTHd.float() * cos + turned * sin).to(x_BTHd.dtype)
+def rotate(x_d: Tensor, turn: Rotation) -> Tensor:
+    """Turn each pair (i, i + d/2) of [..., d] by the angles that broadcast to it, in float32."""
+    wide = x_d.float()
+    low, high = wide.chunk(2, dim=-1)
+    swapped = torch.cat([high, low], dim=-1)
+    return torch.addcmul(wide * turn.cos, swapped, turn.sin).to(x_d.dtype)
 
 
 class Block(nn.Module):
@@ -110,6 +113,7 @@ class Block(nn.Module):
         """Apply the block.
 
         Args:
+            turn: angles [T, 1, 1, d] of the positions.
             active_BT: False where a position takes no part; None when all do.
         """
         x_BTD = rms_norm(x_BTD + self._attend(x_BTD, weights, turn, active_BT))
@@ -121,8 +125,8 @@ class Block(nn.Module):
     ) -> Tensor:
         batch, length, width = x_BTD.shape
         qkv = F.linear(x_BTD, weights.qkv).view(batch, length, 3, self._heads, -1)
-        query, key, value = qkv.unbind(2)
-        query, key = rotate(query, turn), rotate(key, turn)
+        query, key = rotate(qkv[:, :, :2], turn).unbind(2)
+        value = qkv[:, :, 2]
         mask = None if active_BT is None else active_BT[:, None, None, :]
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask

@@ -113,13 +113,14 @@ class TRMCore(nn.Module):
                 f"context {expected} and a square number of cells; see n_context and hidden_size"
             )
         injected = self._inject(context_BCD, query_BS)
-        turn = rotation(
+        tables = rotation(
             config.rope,
             n_context=config.n_context,
             side=side,
             head_size=config.head_size,
             device=query_BS.device,
         )
+        turn = Rotation(*(table[:, None, None] for table in tables))
         active = _active_positions(active_BS, config) if config.mask_padding else None
         weights = [layer.cast(self.dtype) for layer in self._blocks()]
         with torch.no_grad():

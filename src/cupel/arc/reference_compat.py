@@ -25,7 +25,14 @@ from cupel.arc.halting import Carry, fresh_where
 from cupel.arc.items import Item
 from cupel.arc.losses import IGNORE
 from cupel.arc.model import ARCModel
-from cupel.arc.reference_layers import PlainBlock, PlainRead, copied, flat_rotation, norm
+from cupel.arc.reference_layers import (
+    FlatRotation,
+    PlainBlock,
+    PlainRead,
+    copied,
+    flat_rotation,
+    norm,
+)
 from cupel.arc.tokens import PAD
 from cupel.errors import ConfigError, DataError
 
@@ -259,7 +266,7 @@ class PaddedModel(nn.Module):
                 z_H = self._stack(z_H + z_L, turn)
         return z_H, z_L
 
-    def _stack(self, x_BTD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    def _stack(self, x_BTD: Tensor, turn: FlatRotation) -> Tensor:
         for layer in self.layers:
             x_BTD = layer(x_BTD, turn)
         return x_BTD

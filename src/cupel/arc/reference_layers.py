@@ -6,11 +6,13 @@ know tasks and losses. Slow on purpose: nothing is packed, masked, fused or cast
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cupel.arc.attention import NORM_EPS, Block, Rotation
+from cupel.arc.attention import NORM_EPS, Block
 from cupel.arc.encoders.layers import PairBlock, ReadLayer
 from cupel.arc.model_config import ROPE_THETA
 from cupel.errors import ConfigError
@@ -27,15 +29,22 @@ def norm(x: Tensor) -> Tensor:
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + NORM_EPS)).to(x.dtype)
 
 
-def flat_rotation(length: int, head_size: int) -> Rotation:
+class FlatRotation(NamedTuple):
+    """Cosines and sines of the angles of flat positions, [T, head_size], float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def flat_rotation(length: int, head_size: int) -> FlatRotation:
     """Return the angles of positions 0 ... length - 1, base 10,000 (RoFormer, arXiv:2104.09864)."""
     powers = torch.arange(0, head_size, 2, dtype=torch.float32) / head_size
     angles = torch.outer(torch.arange(length).float(), ROPE_THETA["1d"] ** -powers)
     angles = torch.cat([angles, angles], dim=-1)
-    return Rotation(angles.cos(), angles.sin())
+    return FlatRotation(angles.cos(), angles.sin())
 
 
-def rotated(x_NLHd: Tensor, turn: Rotation) -> Tensor:
+def rotated(x_NLHd: Tensor, turn: FlatRotation) -> Tensor:
     """Turn each pair (i, i + d/2) of every head, in the dtype of the tables."""
     cos, sin = turn.cos[:, None], turn.sin[:, None]
     low, high = x_NLHd.chunk(2, dim=-1)
@@ -97,7 +106,7 @@ class PlainBlock(nn.Module):
             down=mlp.down.weight,
         )
 
-    def forward(self, x_NLD: Tensor, turn: Rotation) -> Tensor:
+    def forward(self, x_NLD: Tensor, turn: FlatRotation) -> Tensor:
         """Apply the block to all L positions."""
         batch, length, width = x_NLD.shape
         qkv = F.linear(x_NLD, self.qkv.to(x_NLD.dtype))

@@ -48,6 +48,7 @@ class Demos:
         slot: [R], the slot a row belongs to, in any order.
         n_slots: how many slots, B.
         side: side of the canvas, S = side².
+        ragged: rows may be computed at their own lengths, which asks the device for them.
     """
 
     tokens: Tensor
@@ -57,6 +58,7 @@ class Demos:
     slot: Tensor
     n_slots: int
     side: int
+    ragged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,8 @@ def pack(demo_tokens_R2S: Tensor, demo_slot_R: Tensor, n_slots: int, side: int) 
 def compact(demos: Demos) -> Demos:
     """Move the visible tokens of each row to its front, in order, and cut the common padding.
 
-    Padding is never read, so leaving it out changes no value. It makes L depend on the data, which
-    costs nothing on the CPU, but a synchronisation and the static shapes elsewhere.
+    Padding is never read, so leaving it out changes no value. It makes shapes depend on the data,
+    which costs nothing on the CPU, but a synchronisation and the static shapes elsewhere.
     """
     length = max(1, int(demos.visible.sum(1).max())) if len(demos.slot) else 1
     place_RL = demos.visible.int().argsort(stable=True, dim=1, descending=True)[:, :length]
@@ -117,6 +119,7 @@ def compact(demos: Demos) -> Demos:
         tokens=demos.tokens.gather(1, place_RL),
         visible=demos.visible.gather(1, place_RL),
         place=place_RL,
+        ragged=True,
     )
 
 

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cupel.arc.attention import Rotation, rms_norm, truncated_normal
+from cupel.arc.attention import Rotation, rms_norm, rotate, truncated_normal
 from cupel.arc.encoder_config import EncoderConfig
+from cupel.arc.encoders.packing import Masking, Packing
 from cupel.arc.encoders.segments import segment_attention
 from cupel.arc.model_config import CoreConfig
 from cupel.errors import ConfigError
@@ -140,19 +141,14 @@ def join_heads(x_NHLd: Tensor) -> Tensor:
     return x_NHLd.transpose(1, 2).reshape(rows, length, heads * size)
 
 
-def turned(x_RLHd: Tensor, turn: Rotation) -> Tensor:
-    """Turn the heads of each token by the angles [R or 1, L, 1, d] of its own cell, in float32."""
-    low, high = x_RLHd.float().chunk(2, dim=-1)
-    return (x_RLHd.float() * turn.cos + torch.cat([-high, low], dim=-1) * turn.sin).to(x_RLHd.dtype)
-
-
 class PairBlock(nn.Module):
     """Self-attention and SwiGLU over the tokens of one pair, post- or pre-norm.
 
         post: x ← norm(x + s₁ attend(x)); x ← norm(x + s₂ SwiGLU(x))
         pre:  x ← x + s₁ attend(norm(x)); x ← x + s₂ SwiGLU(norm(x))
 
-    Padding is no key of the attention; what stands at padding positions is never read.
+    Tokens come padded or packed (`Packing`); how they attend within their row is an argument. What
+    stands at padding positions is never read.
     """
 
     def __init__(self, form: Form) -> None:
@@ -164,30 +160,23 @@ class PairBlock(nn.Module):
         self.attention_scale = layer_scale(form)
         self.mlp_scale = layer_scale(form)
 
-    def forward(self, x_RLW: Tensor, turn: Rotation, keys_RL: Tensor) -> Tensor:
-        """Apply the block to L positions a row, with True in `keys_RL` where a key is visible."""
+    def forward(self, x: Tensor, turn: Rotation, rows: Packing | Masking) -> Tensor:
+        """Apply the block to tokens [..., W] with angles [..., 1, 1, d]."""
         if self._form.norm == "pre":
-            x_RLW = x_RLW + self.attention_scale(self._attend(rms_norm(x_RLW), turn, keys_RL))
-            thought: Tensor = self.mlp_scale(self.mlp(rms_norm(x_RLW)))
-            return x_RLW + thought
-        x_RLW = rms_norm(x_RLW + self.attention_scale(self._attend(x_RLW, turn, keys_RL)))
-        return rms_norm(x_RLW + self.mlp_scale(self.mlp(x_RLW)))
+            x = x + self.attention_scale(self._attend(rms_norm(x), turn, rows))
+            thought: Tensor = self.mlp_scale(self.mlp(rms_norm(x)))
+            return x + thought
+        x = rms_norm(x + self.attention_scale(self._attend(x, turn, rows)))
+        return rms_norm(x + self.mlp_scale(self.mlp(x)))
 
-    def _attend(self, x_RLW: Tensor, turn: Rotation, keys_RL: Tensor) -> Tensor:
-        query, key, value = (
-            split_heads(part, self._form.heads).transpose(1, 2)
-            for part in self.qkv(x_RLW).chunk(3, dim=-1)
-        )
+    def _attend(self, x: Tensor, turn: Rotation, rows: Packing | Masking) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self._form.heads, -1))
+        query_key, value = qkv[..., :2, :, :], qkv[..., 2, :, :]
         if self._form.qk_norm:
-            query, key = rms_norm(query), rms_norm(key)
-        query, key = turned(query, turn), turned(key, turn)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=keys_RL[:, None, None, :],
-        )
-        out: Tensor = self.out(join_heads(mixed))
+            query_key = rms_norm(query_key)
+        query, key = rotate(query_key, turn).unbind(-3)
+        mixed = rows.attend(query, key, value)
+        out: Tensor = self.out(mixed.flatten(-2))
         return out
 
 

@@ -17,6 +17,7 @@ from cupel.arc.attention import Rotation, rms_norm, rotation
 from cupel.arc.encoder_config import Pooling
 from cupel.arc.encoders.contract import Demos
 from cupel.arc.encoders.layers import Form, Linear, PairBlock, join_heads, split_heads
+from cupel.arc.encoders.packing import Masking, Packing
 
 
 class PairTransformer(nn.Module):
@@ -42,19 +43,25 @@ class PairTransformer(nn.Module):
         scale = math.sqrt(self._form.width)
         channel = F.embedding(demos.place // cells, self.channels)
         x = (F.embedding(demos.tokens, self.tokens) + channel) * (scale / math.sqrt(2))
-        keys = demos.visible | ~demos.real[:, None]
+        keys = demos.visible if demos.ragged else demos.visible | ~demos.real[:, None]
         if self.summary is not None:
             first = (self.summary * scale).expand(x.shape[0], 1, -1)
             x = torch.cat([first, x], dim=1)
             keys = F.pad(keys, (1, 0), value=True)
-        x = x.to(self._form.dtype)
-        turn = self._turn(demos)
+        x, turn = x.to(self._form.dtype), self._turn(demos)
+        if not demos.ragged:
+            return self._run(x, turn, Masking(keys=keys))
+        rows = Packing.of(keys)
+        turn = Rotation(cos=rows.take(turn.cos), sin=rows.take(turn.sin))
+        return rows.put(self._run(rows.take(x), turn, rows))
+
+    def _run(self, x: Tensor, turn: Rotation, rows: Packing | Masking) -> Tensor:
         for block in self.blocks:
-            x = block(x, turn, keys)
+            x = block(x, turn, rows)
         return rms_norm(x) if self._form.norm == "pre" else x
 
     def _turn(self, demos: Demos) -> Rotation:
-        """Return the angles [R or 1, (1 +) L, 1, d]: of the summary, then of each token's cell."""
+        """Return the angles [R or 1, (1 +) L, 1, 1, d]: of the summary, then of each token."""
         first = 0 if self.summary is None else 1
         tables = rotation(
             "2d",
@@ -66,8 +73,7 @@ class PairTransformer(nn.Module):
         row = demos.place % demos.side**2 + first
         if first:
             row = F.pad(row, (1, 0), value=0)
-        cos, sin = (table[row][:, :, None] for table in tables)
-        return Rotation(cos=cos, sin=sin)
+        return Rotation(*(table[row][:, :, None, None] for table in tables))
 
 
 class Pool(nn.Module):
