@@ -69,9 +69,7 @@ def test_a_policy_of_known_exact_match_at_halt_is_measured_as_such() -> None:
         window.add(update(exact, age, fresh, torch.where(exact, 1.0, -1.0)))
     means = window.read(Ranks())
     assert means["em_at_halt"] == pytest.approx(0.90, abs=0.01)
-    assert (
-        means["train/exact_accuracy"] < 0.35
-    )  # slots of every age
+    assert means["train/exact_accuracy"] < 0.35  # slots of every age
     assert means["steps_at_halt"] == pytest.approx(0.9 * 2 + 0.1 * 16, abs=0.15)
     assert means["forced_fraction"] == pytest.approx(0.10, abs=0.01)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cupel.arc.config import ArcTrainConfig
@@ -39,3 +42,10 @@ def test_a_study_lays_its_settings_over_a_preset() -> None:
     config = validate(ArcTrainConfig, made, where="made")
     assert (config.hidden_size, config.encoder.kind) == (16, "set")
     assert (config.max_train_groups, config.max_side) == (32, 10)
+
+
+def test_settings_health_gates_and_forecasts_need_no_torch() -> None:
+    names = ("config", "presets", "metrics", "health", "gates", "forecast", "sides")
+    imports = "; ".join(f"import cupel.arc.{name}" for name in names)
+    code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
