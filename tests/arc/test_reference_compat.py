@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cupel.arc.losses import sequence_losses, total_loss
+from cupel.arc.losses import IGNORE, sequence_losses, total_loss
 from cupel.arc.model import ARCModel
 from cupel.arc.model_config import ModelConfig
-from cupel.arc.reference_compat import PaddedModel, pad_items
+from cupel.arc.reference_compat import PaddedModel, pad_items, padded_loss
 from cupel.arc.slots import collate
 from cupel.errors import ConfigError, DataError
 
@@ -102,6 +102,24 @@ def test_the_encoder_agrees_where_nothing_is_padding_and_positions_play_no_part(
     close(padded.encoder.pool.grad, model.encoder.pool.out.weight.grad)
     close(padded.encoder.queries.grad, model.encoder.set_stage.queries.grad)
     close(padded.encoder.reads[0].key_value.grad, read.key_value.weight.grad)
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0, 1e4])
+def test_stablemax_in_float64_over_every_cell_gives_the_losses_of_each_slot(scale: float) -> None:
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.randn(4, 9, 12, generator=draw) * scale
+    labels = torch.randint(0, 12, (4, 9), generator=draw)
+    labels[:, 6:] = IGNORE
+    labels[0] = torch.where(labels[0] == IGNORE, IGNORE, logits[0].argmax(-1))
+    q_halt = torch.tensor([3.0, -2.0, 0.5, 0.0])
+    losses = sequence_losses(logits, q_halt, labels)
+    for slot in range(4):
+        loss, metrics = padded_loss(logits[[slot]], q_halt[[slot]], labels[[slot]])
+        assert metrics["lm_loss"] == pytest.approx(losses.lm_B[slot].item(), rel=1e-5)
+        assert metrics["q_halt_loss"] == pytest.approx(losses.q_halt_B[slot].item(), rel=1e-5)
+        assert metrics["exact_accuracy"] == float(losses.exact_B[slot]) == float(slot == 0)
+        assert metrics["q_halt_accuracy"] == float(losses.halt_right_B[slot])
+        assert loss.item() == pytest.approx(metrics["lm_loss"] + 0.5 * metrics["q_halt_loss"])
 
 
 def test_empty_demonstration_slots_cost_time_and_change_nothing(make_item) -> None:

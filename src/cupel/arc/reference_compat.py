@@ -9,10 +9,8 @@ can be compared, in values where both mean the same and in seconds where they di
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +20,8 @@ from cupel.arc.encoders.embedding import EmbeddingEncoder
 from cupel.arc.encoders.layers import PairBlock, ReadLayer
 from cupel.arc.encoders.pooled import StandardEncoder
 from cupel.arc.halting import Carry, fresh_where
-from cupel.arc.items import Item
-from cupel.arc.losses import IGNORE
 from cupel.arc.model import ARCModel
+from cupel.arc.reference_batch import PaddedBatch, pad_items
 from cupel.arc.reference_layers import (
     FlatRotation,
     PlainBlock,
@@ -33,31 +30,11 @@ from cupel.arc.reference_layers import (
     flat_rotation,
     norm,
 )
+from cupel.arc.reference_losses import context_statistics, padded_loss
 from cupel.arc.tokens import PAD
-from cupel.errors import ConfigError, DataError
+from cupel.errors import ConfigError
 
-CANVAS, MAX_DEMOS = 30, 10
-GUARD = 1e-30
-"""Keeps stablemax's denominator from zero."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaddedBatch:
-    """B items on one canvas, K demonstration slots each, S = side².
-
-    Attributes:
-        demo_inputs, demo_labels: [B, K, S] int32 token ids, PAD in absent slots.
-        demo_mask: [B, K] bool, True where a demonstration stands.
-        inputs, labels: [B, S] int32; labels `IGNORE` on padding.
-        puzzle_ids: [B] int32.
-    """
-
-    demo_inputs: Tensor
-    demo_labels: Tensor
-    demo_mask: Tensor
-    inputs: Tensor
-    labels: Tensor
-    puzzle_ids: Tensor
+__all__ = ["PaddedBatch", "PaddedModel", "PaddedStep", "pad_items", "padded_loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,43 +56,6 @@ class PaddedStep:
     carry: Carry
     data: PaddedBatch
     metrics: dict[str, float]
-
-
-def pad_items(
-    items: Sequence[Item], *, side: int = CANVAS, max_demos: int = MAX_DEMOS
-) -> PaddedBatch:
-    """Lay items into the corner of the common canvas, demonstrations into the first slots.
-
-    Raises:
-        DataError: an item has a larger canvas or more demonstrations than there is room for.
-    """
-    cells = side * side
-    demos_BK2S = np.full((len(items), max_demos, 2, cells), PAD, dtype=np.int32)
-    grids_B2S = np.full((len(items), 2, cells), PAD, dtype=np.int32)
-    mask_BK = np.zeros((len(items), max_demos), dtype=np.bool_)
-    for row, item in enumerate(items):
-        count = len(item.demo_inputs)
-        if item.side > side or count > max_demos:
-            raise DataError(
-                f"pad_items: {item.puzzle_id} has side {item.side} and {count} demonstrations; "
-                f"there is room for side {side} and {max_demos}"
-            )
-        shown = np.stack([item.demo_inputs, item.demo_outputs], axis=1)
-        corner = np.s_[: item.side, : item.side]
-        canvas = demos_BK2S[row].reshape(max_demos, 2, side, side)
-        canvas[:count, :, *corner] = shown.reshape(count, 2, item.side, item.side)
-        asked = np.stack([item.query, item.label]).reshape(2, item.side, item.side)
-        grids_B2S[row].reshape(2, side, side)[:, *corner] = asked
-        mask_BK[row, :count] = True
-    labels = torch.from_numpy(grids_B2S[:, 1].copy())
-    return PaddedBatch(
-        demo_inputs=torch.from_numpy(demos_BK2S[:, :, 0].copy()),
-        demo_labels=torch.from_numpy(demos_BK2S[:, :, 1].copy()),
-        demo_mask=torch.from_numpy(mask_BK),
-        inputs=torch.from_numpy(grids_B2S[:, 0].copy()),
-        labels=labels.masked_fill(labels == PAD, IGNORE),
-        puzzle_ids=torch.tensor([item.puzzle_index for item in items], dtype=torch.int32),
-    )
 
 
 class PaddedEncoder(nn.Module):
@@ -270,54 +210,6 @@ class PaddedModel(nn.Module):
         for layer in self.layers:
             x_BTD = layer(x_BTD, turn)
         return x_BTD
-
-
-def padded_loss(
-    logits_BSV: Tensor, q_halt_B: Tensor, labels_BS: Tensor
-) -> tuple[Tensor, dict[str, float]]:
-    """Return (Σ mean NLL + 0.5 Σ BCE) / B and the step's metrics, each read back.
-
-    Stablemax is computed in float64 over every cell, asked or not: p = s(x) / (Σ s(x) + 1e-30).
-    """
-    asked = labels_BS != IGNORE
-    target = torch.where(asked, labels_BS, 0).long()
-    wide = logits_BSV.double()
-    s = torch.where(wide < 0, 1 / (1 - wide), wide + 1)
-    p = s / (s.sum(-1, keepdim=True) + GUARD)
-    nll = -p.gather(-1, target[..., None]).squeeze(-1).log()
-    count = asked.sum(1)
-    lm = (torch.where(asked, nll, 0.0).sum(1) / count.clamp(min=1)).sum()
-    right = asked & (logits_BSV.argmax(-1) == labels_BS)
-    exact = right.sum(1) == count
-    bce = F.binary_cross_entropy_with_logits(q_halt_B, exact.float(), reduction="sum")
-    loss = (lm + 0.5 * bce) / len(labels_BS)
-    slots = max(1, int((count > 0).sum().item()))
-    metrics = {
-        "lm_loss": lm.item() / len(labels_BS),
-        "q_halt_loss": bce.item() / len(labels_BS),
-        "accuracy": (right.sum(1) / count.clamp(min=1)).sum().item() / slots,
-        "exact_accuracy": ((count > 0) & exact).sum().item() / slots,
-        "q_halt_accuracy": ((count > 0) & ((q_halt_B >= 0) == exact)).sum().item() / slots,
-    }
-    return loss, metrics
-
-
-@torch.no_grad()
-def context_statistics(context_BCD: Tensor, puzzle_ids_B: Tensor) -> dict[str, float]:
-    """Return the encoder's statistics of a step, each read back, groups in a Python loop."""
-    wide = context_BCD.float()
-    within = [
-        wide[puzzle_ids_B == number].var(0, unbiased=False).mean().item()
-        for number in sorted(set(puzzle_ids_B.tolist()))
-        if int((puzzle_ids_B == number).sum()) > 1
-    ]
-    return {
-        "encoder_output_mean": wide.mean().item(),
-        "encoder_output_std": wide.std().item(),
-        "encoder_output_norm": wide.norm(dim=-1).mean().item(),
-        "encoder_cross_sample_var": wide.var(0, unbiased=False).mean().item(),
-        "encoder_within_group_var": sum(within) / max(1, len(within)),
-    }
 
 
 def _padded_encoder(encoder: nn.Module, n_context: int) -> PaddedEncoder | PaddedTable:
