@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -292,20 +293,26 @@ def test_settings_that_cannot_be_meant_are_refused(
         validate(ArcTrainConfig, settings(**changes), where="settings")
 
 
-@pytest.mark.slow
-def test_two_processes_train_what_one_would(tmp_path: Path, settings: Settings) -> None:
-    passed = settings(max_steps=8, halt_exploration_prob=0.9, evaluate_heldout=True)
-    alone = finished(tmp_path / "alone", passed)
+def train_together(script: Path, folder: Path, passed: dict[str, Any]) -> None:
     code = (
         "import json, sys; from pathlib import Path; from cupel.arc.launch import launch\n"
         "sys.exit(launch(json.loads(sys.argv[2]), folder=Path(sys.argv[1]), seed=0) != 'done')"
     )
-    (tmp_path / "together.py").write_text(code)
+    script.write_text(code)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
-        *(str(tmp_path / "together.py"), str(tmp_path / "together"), json.dumps(passed)),
+        *(str(script), str(folder), json.dumps(passed)),
     ]
     subprocess.run(command, check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_would_and_go_on_where_they_stopped(
+    tmp_path: Path, settings: Settings
+) -> None:
+    passed = settings(max_steps=8, halt_exploration_prob=0.9, evaluate_heldout=True)
+    alone = finished(tmp_path / "alone", passed)
+    train_together(tmp_path / "together.py", tmp_path / "together", passed)
     together = read_run(tmp_path / "together").result
     assert together is not None
     for name, value in alone.items():
@@ -316,6 +323,12 @@ def test_two_processes_train_what_one_would(tmp_path: Path, settings: Settings) 
     rows = [read_jsonl(tmp_path / name / "metrics.jsonl")[0] for name in ("alone", "together")]
     for key in ("train/count", "loss", "grad/total_norm", "em_at_halt_n", "train/steps"):
         assert rows[0][key] == pytest.approx(rows[1][key], rel=1e-3), key
+
+    shutil.copytree(tmp_path / "together", tmp_path / "again")
+    (tmp_path / "again" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "step_000008")
+    train_together(tmp_path / "together.py", tmp_path / "again", passed)
+    assert differing_streams(tmp_path / "again", tmp_path / "together") == []
 
 
 CHANGES: dict[str, Any] = {

@@ -78,7 +78,7 @@ def train_step(state: TrainState, config: ArcTrainConfig, context: RunContext) -
     pool = state.pools[side]
     batch = refill(state, pool)
     rates = prepare_update(optimizer, update, total_steps=config.max_steps, config=config)
-    noise = generator_of(context.randomness, "arc.latent", update, ranks.index)
+    noise = generator_of(context.randomness, "arc.latent", update, ranks.index, device=state.device)
     output = model(batch, pool.carry, generator=noise)
     losses = sequence_losses(output.logits, output.q_halt, batch.label, loss_type=config.loss_type)
     loss = total_loss(

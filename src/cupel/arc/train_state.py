@@ -111,10 +111,12 @@ def refill(state: TrainState, pool: SlotPool) -> Batch:
     return pool.refill(state.source)
 
 
-def generator_of(randomness: Randomness, purpose: str, *counters: int) -> torch.Generator:
+def generator_of(
+    randomness: Randomness, purpose: str, *counters: int, device: torch.device | None = None
+) -> torch.Generator:
     """Return a torch generator that depends on the seed, a purpose and counters alone."""
     seed = int(randomness.generator(purpose, *counters).integers(2**62))
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(device=device or "cpu").manual_seed(seed)
 
 
 def save(state: TrainState, config: ArcTrainConfig, context: RunContext) -> None:
