@@ -1,4 +1,4 @@
-"""Write docs/reference/{study,train,metrics,teach}.md from the docstrings of the code.
+"""Write docs/reference/{study,train,metrics,teach,arc}.md from the docstrings of the code.
 
 python scripts/build_reference.py          write the pages
 python scripts/build_reference.py --check  exit 1 when a page is out of date
@@ -51,6 +51,11 @@ def main() -> int:
             "teach",
             "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a "
             "study with\nits recipe.",
+        ),
+        "arc.md": phases_page(
+            "arc",
+            "Keys of `cupel arc train` and `cupel arc evaluate` (`KEY=VALUE`), and `[config]` of a "
+            "study with\ntheir recipes.",
         ),
     }
     stale = []
