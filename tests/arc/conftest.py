@@ -1,9 +1,11 @@
-"""Items and small models for the tests of the recursive model."""
+"""Items, runs and small models for the tests of the recursive model."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,12 @@ import torch
 
 from cupel.arc.augmentations import Augmentation
 from cupel.arc.items import Item
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from arc_runs import settings, tasks
+
+__all__ = ["settings", "tasks"]
 
 MakeItem = Callable[..., Item]
 

@@ -9,108 +9,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from arc_runs import Settings, finished, plan, run, weights
 
 from cupel.arc.checkpoints import WEIGHTS
 from cupel.arc.config import ArcTrainConfig
-from cupel.arc.items import ItemConfig
 from cupel.arc.trained import open_trained
 from cupel.config import validate
 from cupel.errors import ConfigError
 from cupel.lab import differing_streams, read_run
-from cupel.lab.plan import plan_run
-from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_jsonl
-from cupel.lab.worker import execute_run
-
-SIDE = 4
-Settings = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two folders of recolouring tasks; which colour becomes which, only demonstrations say."""
-    rng = np.random.default_rng(0)
-    folders = []
-    for half, count in (("training", 4), ("evaluation", 3)):
-        folder = tmp_path_factory.mktemp(half)
-        for number in range(count):
-            table = np.concatenate([[0], rng.permutation(9) + 1])
-
-            def pair(table: np.ndarray = table) -> dict[str, Any]:
-                grid = rng.integers(0, 10, (2, 3))
-                return {"input": grid.tolist(), "output": table[grid].tolist()}
-
-            task = {"train": [pair() for _ in range(3)], "test": [pair()]}
-            (folder / f"{half}{number}.json").write_text(json.dumps(task))
-        folders.append(folder)
-    return folders[0], folders[1]
-
-
-@pytest.fixture
-def settings(tasks: tuple[Path, Path]) -> Settings:
-    """Return `settings(**changes)` of a run that takes a second."""
-
-    def make(**changes: Any) -> dict[str, Any]:
-        base = {
-            "source": {"train": [f"folder:{tasks[0]}"], "evaluation": [f"folder:{tasks[1]}"]},
-            "items": {"sides": [SIDE]},
-            "max_side": SIDE,
-            "hidden_size": 16,
-            "num_heads": 2,
-            "L_layers": 1,
-            "H_cycles": 2,
-            "L_cycles": 1,
-            "n_context": 2,
-            "encoder": {"kind": "standard", "num_layers": 1},
-            "halt_max_steps": 3,
-            "global_batch_size": 4,
-            "max_steps": 12,
-            "lr": 1e-3,
-            "lr_warmup_steps": 2,
-            "log_every": 5,
-            "eval_every": 6,
-            "save_every": 4,
-            "ema_rate": 0.5,
-        }
-        return {**base, **changes}
-
-    return make
-
-
-def plan(folder: Path, passed: dict[str, Any], seed: int = 0) -> RunFolder:
-    recipe = load_recipe("arc.train")
-    run = RunFolder(folder)
-    run.create(plan_run(recipe, "arc.train", passed=passed, seed=seed))
-    return run
-
-
-def run(folder: Path, passed: dict[str, Any], seed: int = 0) -> RunFolder:
-    planned = plan(folder, passed, seed)
-    execute_run(folder, fsync=False)
-    return planned
-
-
-def finished(folder: Path, passed: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Run and return the result's values."""
-    state = run(folder, passed, seed).state()
-    assert state["status"] == "done", state["failure"]
-    result = read_run(folder).result
-    assert result is not None
-    return dict(result["values"])
-
-
-def weights(folder: Path, which: str = "raw") -> dict[str, torch.Tensor]:
-    trained = open_trained(folder)
-    found: dict[str, torch.Tensor] = torch.load(trained.folder / WEIGHTS)[which]
-    return found
 
 
 def test_a_run_writes_rows_evaluations_gates_and_a_checkpoint(
@@ -329,111 +243,3 @@ def test_two_processes_train_what_one_would_and_go_on_where_they_stopped(
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "step_000008")
     train_together(tmp_path / "together.py", tmp_path / "again", passed)
     assert differing_streams(tmp_path / "again", tmp_path / "together") == []
-
-
-CHANGES: dict[str, Any] = {
-    "hidden_size": 24,
-    "num_heads": 1,
-    "L_layers": 2,
-    "expansion": 8.0,
-    "H_cycles": 1,
-    "L_cycles": 2,
-    "n_context": 3,
-    "rope": "1d",
-    "scale_context": True,
-    "forward_dtype": "bfloat16",
-    "halt_max_steps": 2,
-    "loss_type": "softmax",
-    "q_halt_weight": 0.1,
-    "optimizer": "adamw",
-    "lr": 2e-3,
-    "lr_warmup_steps": 1,
-    "lr_min_ratio": 0.1,
-    "beta1": 0.5,
-    "beta2": 0.5,
-    "weight_decay": 0.9,
-    "grad_clip_norm": 0.01,
-    "encoder_lr_scale": 0.5,
-    "freeze_decoder_steps": 1,
-    "freeze_encoder_steps": 1,
-    "ema": False,
-    "ema_rate": 0.9,
-    "encoder.kind": "set",
-    "items.dihedral": False,
-    "items.colours": False,
-    "items.translate": False,
-    "items.shuffle_demos": False,
-    "items.subset_prob": 1.0,
-    "items.max_demos": 1,
-    "items.together": True,
-    "items.sides": [5],
-    "max_train_groups": 2,
-    "train_on_heldout_demos": True,
-    "max_steps": 5,
-    "global_batch_size": 2,
-    "log_every": 1,
-    "eval_every": 1,
-    "probe_groups": 2,
-    "evaluate_heldout": True,
-    "prediction_samples": 1,
-}
-"""A value of each setting that must change what a run of four updates writes."""
-
-HELD_ELSEWHERE = {
-    "encoder": "tests/arc/test_encoders_config.py",
-    "health": "tests/arc/test_health.py",
-    "source": "tests/arc/test_puzzles.py",
-    "halt_exploration_prob": "tests/arc/test_halting.py: nothing halts early in four updates",
-    "mask_padding": "tests/arc/test_decoder.py: every item here fills its canvas",
-    "max_eval_groups": "tests/arc/test_views.py",
-    "max_side": "tests/arc/test_views.py",
-    "order_seed": "tests/arc/test_views.py",
-    "load_pretrained_decoder": "test_a_decoder_is_taken_over_and_the_run_is_labelled",
-    "pretrained_decoder_weights": "the same",
-    "trust_pretrained_decoder": "tests/arc/test_checkpoints.py",
-    "compile": "tests/arc/test_decoder.py",
-    "save_every": "test_a_run_killed_at_any_update_ends_with_the_same_bytes",
-    "eval_batch_size": "tests/arc/test_probe.py: it changes nothing but memory",
-    "stop_when_unhealthy": "test_a_starved_encoder_stops_the_run_when_asked_and_warns_otherwise",
-}
-
-
-def setting_names() -> set[str]:
-    items = {f"items.{name}" for name in ItemConfig.model_fields}
-    return (set(ArcTrainConfig.model_fields) - {"items"}) | items
-
-
-def test_every_setting_is_held_to_do_something() -> None:
-    held = {name for name in CHANGES if name != "encoder.kind"} | set(HELD_ELSEWHERE)
-    assert setting_names() == held
-
-
-def written(folder: Path, passed: dict[str, Any]) -> list[Any]:
-    """Return what a run of these settings leaves behind, timings and settings apart."""
-    finished(folder, passed)
-    found: list[Any] = []
-    for stream in ("metrics.jsonl", "evaluations.jsonl", "predictions.jsonl"):
-        for row in read_jsonl(folder / stream):
-            found.append({k: v for k, v in row.items() if not k.endswith(("_s", "encoder"))})
-    return [*found, {name: value.tolist() for name, value in weights(folder).items()}]
-
-
-@pytest.fixture(scope="module")
-def unchanged() -> dict[str, Any]:
-    return {}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(CHANGES))
-def test_every_setting_changes_the_run(
-    tmp_path: Path, settings: Settings, unchanged: dict[str, Any], name: str
-) -> None:
-    base = settings(max_steps=4, eval_every=2, log_every=2)
-    if not unchanged:
-        unchanged["written"] = written(tmp_path / "base", base)
-    table, _, key = name.rpartition(".")
-    changed = {**base, table: {**base[table], key: CHANGES[name]}} if table else {}
-    changed = changed or {**base, key: CHANGES[name]}
-    if name == "items.sides":
-        changed["max_side"] = 5
-    assert written(tmp_path / "changed", changed) != unchanged["written"]
