@@ -10,7 +10,7 @@ import pytest
 
 from cupel.teach.label_files import read_labels
 from tests.cli.conftest import Invoke
-from tests.teach.small_language import small_model
+from tests.teach.small_language import BABYAI, small_model
 
 pytest.importorskip("minigrid", reason="the extra 'teach' (minigrid) is not installed")
 
@@ -25,7 +25,7 @@ def run(cupel: Invoke, *words: str, allowed: tuple[int, ...] = (0,)) -> None:
 
 @pytest.mark.slow
 def test_from_failures_to_evaluated_models(cupel: Invoke) -> None:
-    small_model(Path("base"))
+    small_model(Path("base"), more=BABYAI)
     student = ("--set", "student.backend=torch", "--set", "student.model=base")
     run(cupel, "expert", "--n-tasks", "30", "--max-steps", "15", "--output-dir", "expert", *PLACE)
     (file,) = Path("expert").glob("all_trajectories_*.json")
