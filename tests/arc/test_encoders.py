@@ -206,6 +206,59 @@ def test_a_larger_canvas_changes_nothing(name: str) -> None:
     assert largest(encode(encoder, rows).context - encode(encoder, wide).context) <= 1e-5
 
 
+def outcome(encoder: Encoder, seed: int, *given: Any, **more: Any) -> list[Tensor]:
+    """Return contexts, losses and carry of a call, and every gradient of a function of them."""
+    encoder.zero_grad()
+    encoded = encoder(*given, puzzle_ids=torch.arange(4), generator=seeded(seed), **more)
+    values = [encoded.context, *encoded.losses.values()]
+    values += [] if encoded.carry is None else [encoded.carry]
+    weights = [torch.randn(value.shape, generator=seeded(seed)) for value in values]
+    sum((w * v).sum() for w, v in zip(weights, values, strict=True)).backward()
+    return [*(value.detach() for value in values), *(p.grad.clone() for p in encoder.parameters())]
+
+
+@every_kind
+@pytest.mark.parametrize("seed", [1, 2])
+def test_encoding_a_pair_once_is_encoding_it_for_every_slot(name: str, seed: int) -> None:
+    """Values and gradients, with noise; slots 0 and 1 leave one out, slot 2 shows a pair twice."""
+    encoder = build(name).train()
+    pairs = grids(6, seed=seed)
+    pair = torch.tensor([0, 1, 2, 1, 3, 3, 4, 0])  # none shows pair 5
+    slot = torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])
+    every = outcome(encoder, seed, pairs[pair], slot, 4, SIDE)
+    once = outcome(encoder, seed, pairs, slot, 4, SIDE, demo_pair=pair)
+    for found, wanted in zip(once, every, strict=True):
+        torch.testing.assert_close(found, wanted, atol=2e-5, rtol=2e-5)
+
+
+@reading_kind
+def test_the_pair_transformer_sees_every_pair_once(name: str) -> None:
+    encoder = build(name).eval()
+    seen: list[int] = []
+    encoder.pairs.register_forward_hook(lambda module, given, out: seen.append(len(out)))
+    pair = torch.tensor([0, 1, 0, 1, 1])
+    encoder(grids(2), torch.tensor([0, 0, 1, 1, 2]), 3, SIDE, demo_pair=pair)
+    assert seen == [2]
+
+
+@reading_kind
+def test_pairs_may_be_padded_to_a_fixed_number(name: str) -> None:
+    """With static shapes too: pairs of padding that no row shows change nothing."""
+    encoder = build(name).eval()
+    pairs, pair = grids(3), torch.tensor([0, 1, 1, 2])
+    padded = torch.cat([pairs, torch.zeros_like(pairs)])
+    slot = torch.tensor([0, 0, 1, 1])
+    demos = [pack(tokens, slot, 2, SIDE, pair) for tokens in (pairs, padded)]
+    wanted = encoder.body(demos[0], Extras()).context
+    for other in (demos[1], compact(demos[1])):
+        found = encoder.body(other, Extras()).context
+        assert largest(found - wanted) <= 1e-5
+        encoder.zero_grad()
+        found.square().mean().backward()
+        grads = [p.grad for p in encoder.pairs.parameters()]
+        assert all(torch.isfinite(grad).all() for grad in grads if grad is not None)
+
+
 @reading_kind
 def test_leaving_padding_out_changes_nothing(name: str) -> None:
     encoder = build(name).eval()

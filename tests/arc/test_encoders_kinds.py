@@ -232,5 +232,7 @@ def test_the_table_needs_ids_and_a_size() -> None:
 
 
 def test_shapes_that_disagree_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"expected demo_tokens \[3, 2, 25\]"):
+    with pytest.raises(ConfigError, match=r"expected pair_tokens \[3, 2, 25\]"):
         build()(grids(3), SLOT, 2, 5)
+    with pytest.raises(ConfigError, match=r"expected demo_pair \[3\]"):
+        build()(grids(2), SLOT, 2, SIDE, demo_pair=torch.tensor([0, 1]))

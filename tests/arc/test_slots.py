@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cupel.arc.grids import Pair, Puzzle
 from cupel.arc.halting import halt, halting_draws
+from cupel.arc.items import ItemConfig, ItemStream
 from cupel.arc.losses import IGNORE, sequence_losses
 from cupel.arc.model import ARCModel
 from cupel.arc.model_config import CoreConfig, HaltingConfig, ModelConfig
@@ -47,15 +49,44 @@ def test_a_batch_holds_each_items_own_rows(make_item):
     items = [make_item(n) for n in range(4)]
     batch = collate(items, 4)
     assert batch.demo_slot.tolist() == [0, 1, 1, 2, 2, 2, 3]
-    assert batch.demo_tokens.shape == (7, 2, 16)
+    assert batch.pair_tokens.shape == (7, 2, 16)
+    assert batch.demo_pair.tolist() == list(range(7))
     assert batch.active is None
     for slot, item in enumerate(items):
-        rows = batch.demo_tokens[batch.demo_slot == slot]
+        rows = batch.pair_tokens[batch.demo_pair[batch.demo_slot == slot]]
         assert np.array_equal(rows[:, 0], item.demo_inputs)
         assert np.array_equal(rows[:, 1], item.demo_outputs)
         assert np.array_equal(batch.query[slot], item.query)
         assert np.array_equal(batch.label[slot], item.label)
     assert batch.puzzle_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_queries_of_one_task_share_the_pairs_they_show():
+    """Leave-one-out over five pairs, 20 rows: 5 pairs an epoch, and another augmentation's 5."""
+    rng = np.random.default_rng(0)
+    grids = [rng.integers(0, 10, (3, 4)).astype(np.uint8) for _ in range(10)]
+    shown = tuple(Pair(input=grids[n], output=grids[n + 5]) for n in range(5))
+    task = Puzzle(id="five", demos=shown[:4], tests=shown[4:])
+    size, config = 5, ItemConfig(sides=(6,), together=True, subset_prob=0.0)
+    items = ItemStream([task], seed=0, config=config).take(2 * size, 6)
+    one, both = collate(items[:size], 6), collate(items, 6)
+    assert one.demo_pair.shape == one.demo_slot.shape == (size * (size - 1),)
+    assert one.pair_tokens.shape[0] == size
+    assert both.pair_tokens.shape[0] == 2 * size
+    rows = both.pair_tokens[both.demo_pair]
+    for slot, item in enumerate(items):
+        assert np.array_equal(rows[both.demo_slot == slot][:, 0], item.demo_inputs)
+        assert np.array_equal(rows[both.demo_slot == slot][:, 1], item.demo_outputs)
+
+
+def test_no_two_pairs_are_alike_and_equal_inputs_alone_do_not_make_a_pair(make_item):
+    item = make_item(2)
+    other = make_item(3, demo_inputs=item.demo_inputs[:1])
+    small = make_item(2, side=3)
+    twin = make_item(4, side=3, demo_inputs=small.demo_inputs, demo_outputs=small.demo_outputs)
+    batch = collate([item, other, item, small, twin], 4)
+    assert batch.demo_pair.tolist() == [0, 1, 2, 3, 0, 1, 2, 4, 5, 6, 4, 5, 6]
+    assert len(batch.pair_tokens.unique(dim=0)) == len(batch.pair_tokens) == 7
 
 
 def test_padding_labels_are_ignored_and_small_canvases_lie_in_the_corner(make_item):

@@ -42,7 +42,8 @@ class ItemConfig(Config):
     max_demos: int = Field(default=10, ge=1)
     """Most pairs shown with a query."""
     together: bool = False
-    """Ask all pairs of a puzzle one after the other, so that their encodings can be shared."""
+    """Ask all pairs of a puzzle one after the other, so that a batch has more pairs in common, each
+    encoded once, but fewer puzzles."""
     sides: tuple[int, ...] = SIDES
     """Sides of the canvases, ascending; a puzzle is drawn on the smallest that fits."""
 

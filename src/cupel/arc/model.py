@@ -96,12 +96,13 @@ class ARCModel(nn.Module):
             generator: draws the latent noise of variational kinds in training.
         """
         encoded: Encoded = self.encoder(
-            batch.demo_tokens,
+            batch.pair_tokens,
             batch.demo_slot,
             batch.n_slots,
             batch.side,
             carry,
             batch.puzzle_ids,
+            demo_pair=batch.demo_pair,
             generator=generator,
         )
         return encoded

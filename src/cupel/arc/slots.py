@@ -19,7 +19,7 @@ from cupel.arc.augmentations import Augmentation
 from cupel.arc.halting import Carry
 from cupel.arc.items import Item
 from cupel.arc.losses import IGNORE
-from cupel.arc.tokens import PAD
+from cupel.arc.tokens import PAD, Tokens
 from cupel.errors import ConfigError, DataError
 
 _ARRAYS = ("demo_inputs", "demo_outputs", "query", "label")
@@ -35,12 +35,14 @@ class ItemSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """B items as tensors, real demonstration pairs packed.
+    """B items as tensors, real demonstration pairs packed, equal pairs held once.
 
     Attributes:
         side: side of the canvas, S = side * side.
-        demo_tokens: [R, 2, S] int64, input and output of each shown pair.
-        demo_slot: [R] int64, the slot a pair is shown to; ascending.
+        pair_tokens: [U, 2, S] int64, input and output of each pair, no two alike, in the order in
+            which the slots first show them.
+        demo_pair: [R] int64, which pair a row shows.
+        demo_slot: [R] int64, the slot a row is shown to; ascending.
         query: [B, S] int64 token ids.
         label: [B, S] int64 token ids, `IGNORE` where nothing is asked.
         active: [B, S] bool, False on cells outside an item's own canvas; None when every item
@@ -50,7 +52,8 @@ class Batch:
     """
 
     side: int
-    demo_tokens: Tensor
+    pair_tokens: Tensor
+    demo_pair: Tensor
     demo_slot: Tensor
     query: Tensor
     label: Tensor
@@ -86,6 +89,7 @@ def collate(items: Sequence[Item], side: int, *, device: torch.device | None = N
             for item in items
         ]
     )
+    pairs_U2S, pair_R = _distinct(demos_R2S)
     slot_R = np.repeat(np.arange(len(items)), [len(item.demo_inputs) for item in items])
     active = None
     if any(item.side < side for item in items):
@@ -99,7 +103,8 @@ def collate(items: Sequence[Item], side: int, *, device: torch.device | None = N
     label = label_BS.astype(np.int64)
     return Batch(
         side=side,
-        demo_tokens=tensor(demos_R2S.astype(np.int64)),
+        pair_tokens=tensor(pairs_U2S.astype(np.int64)),
+        demo_pair=tensor(pair_R),
         demo_slot=tensor(slot_R.astype(np.int64)),
         query=tensor(query_BS.astype(np.int64)),
         label=tensor(np.where(label_BS == PAD, IGNORE, label)),
@@ -186,6 +191,15 @@ class SlotPool:
             return [] if self._items else list(range(self.slots))
         flags: list[bool] = self.carry.halted.tolist()
         return [slot for slot, halted in enumerate(flags) if halted]
+
+
+def _distinct(demos_R2S: Tokens) -> tuple[Tokens, NDArray[np.int64]]:
+    """Return each pair once, and which of them every row is; found here, before any device."""
+    number: dict[bytes, int] = {}
+    rows = [number.setdefault(demo_2S.tobytes(), len(number)) for demo_2S in demos_R2S]
+    pair_R = np.array(rows, dtype=np.int64)
+    first_U = np.unique(pair_R, return_index=True)[1]
+    return demos_R2S[first_U], pair_R
 
 
 def _on_canvas(tokens: NDArray[np.uint8], inner: int, side: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What every encoder is given and what it returns: pairs in packed rows, one context a slot.
+"""What every encoder is given and what it returns: pairs, shown in rows, one context a slot.
 
 Knows the packed layout, the padding mask, the matched scale of the context and the zero registers:
 each stands here once, for all kinds. Refuses to know how a kind computes. No encoder detaches
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cupel.arc.attention import rms_norm
 from cupel.arc.encoder_config import EncoderConfig
 from cupel.arc.encoders.layers import Form, Linear
+from cupel.arc.encoders.segments import show
 from cupel.arc.tokens import PAD
 from cupel.errors import ConfigError
 
@@ -38,27 +39,35 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demos:
-    """Packed demonstration pairs: R rows, each the L tokens of one pair, input then output.
+    """U demonstration pairs, each L tokens, input then output, and the R rows that show them.
+
+    What depends on a pair alone is computed on U, then handed to its rows by `show`.
 
     Attributes:
-        tokens: [R, L] token ids.
-        visible: [R, L], False on padding.
-        place: [R or 1, L], where a token stands among the 2·S of its pair.
-        real: [R], False for a row of padding alone: such a row counts as absent.
+        tokens: [U, L] token ids.
+        visible: [U, L], False on padding.
+        place: [U or 1, L], where a token stands among the 2·S of its pair.
+        real: [U], False for a pair of padding alone: a row that shows it counts as absent.
+        pair: [R], the pair a row shows; None: every row is a pair of its own, U = R.
         slot: [R], the slot a row belongs to, in any order.
         n_slots: how many slots, B.
         side: side of the canvas, S = side².
-        ragged: rows may be computed at their own lengths, which asks the device for them.
+        ragged: pairs may be computed at their own lengths, which asks the device for them.
     """
 
     tokens: Tensor
     visible: Tensor
     place: Tensor
     real: Tensor
+    pair: Tensor | None
     slot: Tensor
     n_slots: int
     side: int
     ragged: bool = False
+
+    def show(self, pairs_U: Tensor) -> Tensor:
+        """Hand each row the value of its pair, [U, ...] -> [R, ...]."""
+        return show(pairs_U, self.pair)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +89,39 @@ class Body:
     losses: dict[str, Tensor] = field(default_factory=dict)
 
 
-def pack(demo_tokens_R2S: Tensor, demo_slot_R: Tensor, n_slots: int, side: int) -> Demos:
+def pack(
+    pair_tokens_U2S: Tensor,
+    demo_slot_R: Tensor,
+    n_slots: int,
+    side: int,
+    demo_pair_R: Tensor | None = None,
+) -> Demos:
     """Check the shapes and find the padding; L = 2·S.
 
     Raises:
-        ConfigError: the canvas is not side x side, or rows and slots differ in number.
+        ConfigError: the canvas is not side x side, or rows, pairs and slots differ in number.
     """
     rows = demo_slot_R.shape[0]
-    if tuple(demo_tokens_R2S.shape) != (rows, 2, side * side):
+    pairs = rows if demo_pair_R is None else pair_tokens_U2S.shape[0]
+    if tuple(pair_tokens_U2S.shape) != (pairs, 2, side * side):
         raise ConfigError(
-            f"encoder: demo_tokens {tuple(demo_tokens_R2S.shape)}, demo_slot {rows} rows, side "
-            f"{side}; expected demo_tokens [{rows}, 2, {side * side}]"
+            f"encoder: pair_tokens {tuple(pair_tokens_U2S.shape)}, demo_slot {rows} rows, side "
+            f"{side}; expected pair_tokens [{pairs}, 2, {side * side}]"
         )
-    tokens_RL = demo_tokens_R2S.flatten(1).long()
-    visible_RL = tokens_RL != PAD
-    place_1L = torch.arange(tokens_RL.shape[1], device=tokens_RL.device)[None]
+    if demo_pair_R is not None and tuple(demo_pair_R.shape) != (rows,):
+        raise ConfigError(
+            f"encoder: demo_pair {tuple(demo_pair_R.shape)}, demo_slot {rows} rows; every row "
+            f"shows one pair: expected demo_pair [{rows}]"
+        )
+    tokens_UL = pair_tokens_U2S.flatten(1).long()
+    visible_UL = tokens_UL != PAD
+    place_1L = torch.arange(tokens_UL.shape[1], device=tokens_UL.device)[None]
     return Demos(
-        tokens=tokens_RL,
-        visible=visible_RL,
+        tokens=tokens_UL,
+        visible=visible_UL,
         place=place_1L,
-        real=visible_RL.any(1),
+        real=visible_UL.any(1),
+        pair=None if demo_pair_R is None else demo_pair_R.long(),
         slot=demo_slot_R.long(),
         n_slots=n_slots,
         side=side,
@@ -107,18 +129,18 @@ def pack(demo_tokens_R2S: Tensor, demo_slot_R: Tensor, n_slots: int, side: int) 
 
 
 def compact(demos: Demos) -> Demos:
-    """Move the visible tokens of each row to its front, in order, and cut the common padding.
+    """Move the visible tokens of each pair to its front, in order, and cut the common padding.
 
     Padding is never read, so leaving it out changes no value. It makes shapes depend on the data,
     which costs nothing on the CPU, but a synchronisation and the static shapes elsewhere.
     """
-    length = max(1, int(demos.visible.sum(1).max())) if len(demos.slot) else 1
-    place_RL = demos.visible.int().argsort(stable=True, dim=1, descending=True)[:, :length]
+    length = max(1, int(demos.visible.sum(1).max())) if len(demos.tokens) else 1
+    place_UL = demos.visible.int().argsort(stable=True, dim=1, descending=True)[:, :length]
     return replace(
         demos,
-        tokens=demos.tokens.gather(1, place_RL),
-        visible=demos.visible.gather(1, place_RL),
-        place=place_RL,
+        tokens=demos.tokens.gather(1, place_UL),
+        visible=demos.visible.gather(1, place_UL),
+        place=place_UL,
         ragged=True,
     )
 
@@ -165,21 +187,23 @@ class Encoder(nn.Module):
 
     def forward(
         self,
-        demo_tokens: Tensor,
+        pair_tokens: Tensor,
         demo_slot: Tensor,
         n_slots: int,
         side: int,
         carry: Tensor | None = None,
         puzzle_ids: Tensor | None = None,
         *,
+        demo_pair: Tensor | None = None,
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Encoded:
-        """Encode packed pairs [R, 2, S] of `n_slots` tasks into contexts [B, C, D].
+        """Encode pairs [U, 2, S], shown in R rows to `n_slots` tasks, into contexts [B, C, D].
 
         Args:
-            demo_tokens: token ids [R, 2, S], input and output of each real pair.
+            pair_tokens: token ids [U, 2, S], input and output of each real pair.
             demo_slot: the slot of each row [R]; rows of a slot need not be neighbours.
+            demo_pair: the pair that each row shows [R]; None: each row its own, U = R.
             carry: the previous call's state, detached by the caller (recurrent); None: a start.
             puzzle_ids: rows of the table [B] (embedding).
             generator: draws the latent noise in training (variational kinds).
@@ -189,8 +213,8 @@ class Encoder(nn.Module):
             ConfigError: shapes disagree, or the kind lacks what it needs.
             DataError: a puzzle id outside the table.
         """
-        demos = pack(demo_tokens, demo_slot, n_slots, side)
-        if demo_tokens.device.type == "cpu" and not torch.compiler.is_compiling():
+        demos = pack(pair_tokens, demo_slot, n_slots, side, demo_pair)
+        if pair_tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             demos = compact(demos)
         extras = Extras(carry=carry, puzzle_ids=puzzle_ids, generator=generator, noise=noise)
         body = self.body(demos, extras)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cupel.arc.attention import Rotation, rms_norm, rotate, truncated_normal
 from cupel.arc.encoder_config import EncoderConfig
 from cupel.arc.encoders.packing import Masking, Packing
-from cupel.arc.encoders.segments import segment_attention
+from cupel.arc.encoders.segments import segment_attention, show
 from cupel.arc.model_config import CoreConfig
 from cupel.errors import ConfigError
 
@@ -200,13 +200,23 @@ class SlotAttention(nn.Module):
         self.key_value = Linear(form, form.width, 2 * form.width)
         self.out = Linear(form, form.width, form.width)
 
-    def remember(self, rows_RNW: Tensor, visible_RN: Tensor, slot_R: Tensor) -> Memory:
-        """Compute keys and values once; they may be read many times."""
-        key, value = self.key_value(rows_RNW).chunk(2, dim=-1)
+    def remember(
+        self,
+        pairs_UNW: Tensor,
+        visible_UN: Tensor,
+        slot_R: Tensor,
+        pair_R: Tensor | None = None,
+    ) -> Memory:
+        """Compute keys and values once a pair; they may be read many times.
+
+        Args:
+            pair_R: which pair a row shows; None: every row is a pair of its own, U = R.
+        """
+        key, value = show(self.key_value(pairs_UNW), pair_R).chunk(2, dim=-1)
         return Memory(
             key=split_heads(key, self._heads),
             value=split_heads(value, self._heads),
-            visible=visible_RN,
+            visible=show(visible_UN, pair_R),
             slot=slot_R,
         )
 

@@ -38,7 +38,7 @@ class PairTransformer(nn.Module):
         self.blocks = nn.ModuleList(PairBlock(form) for _ in range(layers))
 
     def forward(self, demos: Demos) -> Tensor:
-        """Return the states of the tokens [R, L, W], or [R, 1 + L, W] with the summary first."""
+        """Return the states of the tokens [U, L, W], or [U, 1 + L, W] with the summary first."""
         cells = demos.side**2
         scale = math.sqrt(self._form.width)
         channel = F.embedding(demos.place // cells, self.channels)
@@ -61,7 +61,7 @@ class PairTransformer(nn.Module):
         return rms_norm(x) if self._form.norm == "pre" else x
 
     def _turn(self, demos: Demos) -> Rotation:
-        """Return the angles [R or 1, (1 +) L, 1, 1, d]: of the summary, then of each token."""
+        """Return the angles [U or 1, (1 +) L, 1, 1, d]: of the summary, then of each token."""
         first = 0 if self.summary is None else 1
         tables = rotation(
             "2d",
@@ -77,7 +77,7 @@ class PairTransformer(nn.Module):
 
 
 class Pool(nn.Module):
-    """The tokens of a pair as one vector, [R, L, W] -> [R, W]; padding takes no part.
+    """The tokens of a pair as one vector, [U, L, W] -> [U, W]; padding takes no part.
 
     mean: v = mean x; max: v_j = max x_j; weighted: v = Σ softmax(w·x) x, one learned score a token;
     attention: a learned query reads keys and values head by head. Then a linear map.
@@ -90,33 +90,33 @@ class Pool(nn.Module):
         self.attend = TokenReader(form, 1) if pooling == "attention" else None
         self.out = Linear(form, form.width, form.width)
 
-    def forward(self, x_RLW: Tensor, demos: Demos) -> Tensor:
-        """Return one vector a row; zeros for a row of padding alone."""
-        pooled: Tensor = self.out(self._pool(x_RLW, demos.visible))
+    def forward(self, x_ULW: Tensor, demos: Demos) -> Tensor:
+        """Return one vector a pair; zeros for a pair of padding alone."""
+        pooled: Tensor = self.out(self._pool(x_ULW, demos.visible))
         return pooled * demos.real[:, None]
 
-    def _pool(self, x_RLW: Tensor, visible_RL: Tensor) -> Tensor:
-        hidden = ~visible_RL[..., None]
+    def _pool(self, x_ULW: Tensor, visible_UL: Tensor) -> Tensor:
+        hidden = ~visible_UL[..., None]
         if self.attend is not None:
-            read: Tensor = self.attend(x_RLW, visible_RL)
+            read: Tensor = self.attend(x_ULW, visible_UL)
             return read[:, 0]
         if self._pooling == "max":
-            floor = torch.finfo(x_RLW.dtype).min
-            top = x_RLW.masked_fill(hidden, floor).amax(1)
+            floor = torch.finfo(x_ULW.dtype).min
+            top = x_ULW.masked_fill(hidden, floor).amax(1)
             return top.masked_fill(hidden.all(1), 0.0)
         if self.score is not None:
-            score = self.score(x_RLW).float()
+            score = self.score(x_ULW).float()
             score = score.masked_fill(hidden, torch.finfo(torch.float32).min)
             weight = score.softmax(1)
         else:
-            shown = visible_RL[..., None].float()
+            shown = visible_UL[..., None].float()
             weight = shown / shown.sum(1, keepdim=True).clamp_min(1)
-        weighted: Tensor = x_RLW * weight.to(x_RLW.dtype)
+        weighted: Tensor = x_ULW * weight.to(x_ULW.dtype)
         return weighted.sum(1)
 
 
 class TokenReader(nn.Module):
-    """Learned queries read the tokens of each pair: [R, L, W] -> [R, M, W]."""
+    """Learned queries read the tokens of each pair: [U, L, W] -> [U, M, W]."""
 
     def __init__(self, form: Form, queries: int) -> None:
         super().__init__()
@@ -125,12 +125,12 @@ class TokenReader(nn.Module):
         self.query = Linear(form, form.width, form.width)
         self.key_value = Linear(form, form.width, 2 * form.width)
 
-    def forward(self, x_RLW: Tensor, visible_RL: Tensor) -> Tensor:
-        """Return what the queries read; a row of padding alone is read evenly, and masked later."""
-        keys = visible_RL | ~visible_RL.any(1, keepdim=True)
-        query = split_heads(self.query(self.queries.to(x_RLW.dtype))[None], self._heads)
-        key, value = (split_heads(x, self._heads) for x in self.key_value(x_RLW).chunk(2, dim=-1))
+    def forward(self, x_ULW: Tensor, visible_UL: Tensor) -> Tensor:
+        """Return what the queries read; a pair of padding alone is read evenly, masked later."""
+        keys = visible_UL | ~visible_UL.any(1, keepdim=True)
+        query = split_heads(self.query(self.queries.to(x_ULW.dtype))[None], self._heads)
+        key, value = (split_heads(x, self._heads) for x in self.key_value(x_ULW).chunk(2, dim=-1))
         read = F.scaled_dot_product_attention(
-            query.expand(x_RLW.shape[0], -1, -1, -1), key, value, attn_mask=keys[:, None, None, :]
+            query.expand(x_ULW.shape[0], -1, -1, -1), key, value, attn_mask=keys[:, None, None, :]
         )
         return join_heads(read)

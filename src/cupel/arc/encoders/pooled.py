@@ -18,20 +18,20 @@ from cupel.arc.encoders.segments import segment_mean
 
 
 class SetStage(nn.Module):
-    """Learned queries read the pair vectors of their slot: [R, W] -> [B, C, W]."""
+    """Learned queries read the pair vectors of their slot: [U, W] -> [B, C, W]."""
 
     def __init__(self, form: Form, *, queries: int, layers: int) -> None:
         super().__init__()
         self.queries = form.learned(queries, form.width)
         self.layers = nn.ModuleList(ReadLayer(form, among=False) for _ in range(layers))
 
-    def forward(self, vector_RW: Tensor, demos: Demos) -> Tensor:
+    def forward(self, vector_UW: Tensor, demos: Demos) -> Tensor:
         """Return the context before scaling; the order of pairs does not matter."""
-        x = self.queries.to(vector_RW.dtype).expand(demos.n_slots, -1, -1)
-        rows, visible = vector_RW[:, None], demos.real[:, None]
+        x = self.queries.to(vector_UW.dtype).expand(demos.n_slots, -1, -1)
+        pairs, visible = vector_UW[:, None], demos.real[:, None]
         for layer in self.layers:
             assert isinstance(layer, ReadLayer)
-            x = layer(x, layer.read.remember(rows, visible, demos.slot))
+            x = layer(x, layer.read.remember(pairs, visible, demos.slot, demos.pair))
         return x
 
 
@@ -125,16 +125,20 @@ class LPNEncoder(Encoder):
         self.program = Program(form, latent_dim=latent_dim, positions=self.written)
 
     def body(self, demos: Demos, extras: Extras) -> Body:
-        """Compute the context of every slot; the divergence is a mean over the slot's pairs."""
-        vector_RW = self.pairs(demos)[:, 0]
+        """Compute the context of every slot; the divergence is a mean over the slot's pairs.
+
+        Noise is drawn a row: slots that show one pair sample it apart, as if it were encoded twice.
+        """
+        vector_RW = demos.show(self.pairs(demos)[:, 0])
+        real_R = demos.show(demos.real)
         losses = {}
         if self.gaussian is not None:
             latent = self.gaussian(vector_RW, extras)
             latent_RZ = latent.value
             kl_R1 = latent.kl[:, None]
-            losses["kl"] = segment_mean(kl_R1, demos.slot, demos.real, demos.n_slots)[:, 0]
+            losses["kl"] = segment_mean(kl_R1, demos.slot, real_R, demos.n_slots)[:, 0]
         else:
             assert self.latent is not None
             latent_RZ = self.latent(vector_RW)
-        latent_BZ = segment_mean(latent_RZ, demos.slot, demos.real, demos.n_slots)
+        latent_BZ = segment_mean(latent_RZ, demos.slot, real_R, demos.n_slots)
         return Body(context=self.program(latent_BZ), losses=losses)

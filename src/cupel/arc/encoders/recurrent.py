@@ -65,10 +65,10 @@ class RecurrentEncoder(Encoder):
         )
 
     def _memories(self, demos: Demos) -> list[Memory]:
-        rows_RMW = self.reader(self.pairs(demos), demos.visible)
-        visible = demos.real[:, None].expand(-1, rows_RMW.shape[1])
+        pairs_UMW = self.reader(self.pairs(demos), demos.visible)
+        visible_UM = demos.real[:, None].expand(-1, pairs_UMW.shape[1])
         return [
-            layer.read.remember(rows_RMW, visible, demos.slot)
+            layer.read.remember(pairs_UMW, visible_UM, demos.slot, demos.pair)
             for layer in self.stack
             if isinstance(layer, ReadLayer)
         ]

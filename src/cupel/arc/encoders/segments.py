@@ -1,12 +1,21 @@
-"""Reductions over packed rows: every slot at once, no loop over slots, no padding rows.
+"""Packed rows: from pairs to the rows that show them, and reductions over the rows of each slot.
 
-Knows rows, slots and softmax. Refuses to know what a row means. A slot without rows yields zeros.
+Knows pairs, rows, slots and softmax; all slots at once, no loop, no padding rows. Refuses to know
+what a row means. A slot without rows yields zeros.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def show(pairs_U: Tensor, pair_R: Tensor | None) -> Tensor:
+    """Hand each row the value of its pair, [U, ...] -> [R, ...]; None: every row is a pair.
+
+    Backwards, a pair's gradient is the sum over the rows that show it.
+    """
+    return pairs_U if pair_R is None else pairs_U.index_select(0, pair_R)
 
 
 def segment_mean(rows_RD: Tensor, slot_R: Tensor, real_R: Tensor, n_slots: int) -> Tensor:

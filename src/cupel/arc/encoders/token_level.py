@@ -27,11 +27,11 @@ class CrossAttentionEncoder(Encoder):
 
     def body(self, demos: Demos, extras: Extras) -> Body:
         """Compute the context of every slot."""
-        tokens_RLW = self.pairs(demos)
-        x = self.queries.to(tokens_RLW.dtype).expand(demos.n_slots, -1, -1)
+        tokens_ULW = self.pairs(demos)
+        x = self.queries.to(tokens_ULW.dtype).expand(demos.n_slots, -1, -1)
         for layer in self.layers:
             assert isinstance(layer, ReadLayer)
-            x = layer(x, layer.read.remember(tokens_RLW, demos.visible, demos.slot))
+            x = layer(x, layer.read.remember(tokens_ULW, demos.visible, demos.slot, demos.pair))
         return Body(context=x)
 
 
@@ -60,11 +60,11 @@ class SetEncoder(Encoder):
 
     def body(self, demos: Demos, extras: Extras) -> Body:
         """Compute the context of every slot."""
-        tokens_RLW = self.pairs(demos)
+        tokens_RLW, visible_RL = demos.show(self.pairs(demos)), demos.show(demos.visible)
         for layer in self.layers:
-            tokens_RLW = layer(tokens_RLW, demos)
+            tokens_RLW = layer(tokens_RLW, visible_RL, demos)
         queries = self.queries.to(tokens_RLW.dtype).expand(demos.n_slots, -1, -1)
-        memory = self.pool.read.remember(tokens_RLW, demos.visible, demos.slot)
+        memory = self.pool.read.remember(tokens_RLW, visible_RL, demos.slot)
         return Body(context=self.pool(queries, memory))
 
 
@@ -81,10 +81,10 @@ class InducedBlock(nn.Module):
         self.out = Linear(form, form.width, form.width)
         self.mlp = SwiGLU(form)
 
-    def forward(self, x_RLW: Tensor, demos: Demos) -> Tensor:
+    def forward(self, x_RLW: Tensor, visible_RL: Tensor, demos: Demos) -> Tensor:
         """Return the tokens, each knowing of the other pairs of its slot."""
         points = self.points.to(x_RLW.dtype).expand(demos.n_slots, -1, -1)
-        memory = self.gather.read.remember(x_RLW, demos.visible, demos.slot)
+        memory = self.gather.read.remember(x_RLW, visible_RL, demos.slot)
         points_RMW = self.gather(points, memory).index_select(0, demos.slot)
         key, value = (
             split_heads(part, self._heads) for part in self.key_value(points_RMW).chunk(2, dim=-1)
