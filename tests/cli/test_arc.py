@@ -114,6 +114,26 @@ def test_overfit_says_whether_criterion_1_is_met(
     )
 
 
+def test_figures_of_an_overfit_run_of_the_cpu_preset(
+    cupel: Invoke, settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = tmp_path / "o"
+    done = cupel("arc", "overfit", "--preset", "cpu", *settings, "--log-dir", run)
+    assert done.exit_code == 1, done.output
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+
+    drawn = cupel("arc", "figures", run, "--output-dir", "figs", "--panels", "panels.json")
+    assert drawn.exit_code == 0, drawn.output
+    names = {path.name for path in (tmp_path / "figs").iterdir()}
+    assert {"learning.png", "halting.svg", "encoder_health.pdf"} <= names
+    assert len(names) == 9
+    assert "criteria: 1 failed, 2 not measured" in (tmp_path / "figs/learning.svg").read_text()
+    gap = "learning: o/evaluations.jsonl: not measured and not drawn: heldout_em_at_halt"
+    assert gap in drawn.stderr
+    panels = json.loads((tmp_path / "panels.json").read_text())["panels"]
+    assert panels[1]["title"] == "Encoder Health"
+
+
 def test_preview_draws_named_puzzles(
     cupel: Invoke, settings: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -140,6 +160,10 @@ def test_preview_draws_named_puzzles(
         (["evaluate", "--checkpoint", "x", "--view", "held"], "did you mean 'heldout'?"),
         (["template", "."], "not a run folder"),
         (["health", "."], "not a run folder"),
+        (["figures", ".", "--output-dir", "out"], "not a run folder"),
+        (["figures", "."], "name run folders with --output-dir DIR"),
+        (["figures", "--output-dir", "out"], "name run folders with --output-dir DIR"),
+        (["figures"], "or --panels FILE"),
     ],
 )
 def test_a_mistake_is_one_line(cupel: Invoke, words: list[str], says: str) -> None:

@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "Look": {
         "preview": "Draw puzzles and what augmentation makes of them.",
+        "figures": "Draw trainings side by side: learning, halting, encoder health.",
     },
 }
 
