@@ -157,3 +157,19 @@ def test_a_moment_knows_its_task_and_split(phase0: Path) -> None:
     assert moment.task_id == moment.snapshot.task_id
     other = replace(moment, snapshot=replace(moment.snapshot, seed=moment.snapshot.seed + 1))
     assert other.id != moment.id
+
+
+def test_two_ways_back_that_disagree_are_refused(phase0: Path, tmp_path: Path) -> None:
+    path = tmp_path / "failure_snapshots.json"
+    write_moments(path, read_moments(phase0 / "mined"))
+    rows = json.loads(path.read_bytes())
+    state = json.loads(base64.b64decode(rows[0]["env_state_b64"]))
+    state["state_hash"] = "0" * 32
+    rows[0]["env_state_b64"] = base64.b64encode(json.dumps(state).encode()).decode()
+    path.write_text(json.dumps(rows))
+    for read in (read_moments, read_labels):
+        with pytest.raises(DataError, match="row 1: env_state_b64 and 'moment' lead to different"):
+            read(path)
+    del rows[0]["moment"]
+    path.write_text(json.dumps(rows))
+    assert read_moments(path)[0].snapshot.state_hash == "0" * 32

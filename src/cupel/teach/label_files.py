@@ -143,14 +143,12 @@ def snapshot_row(moment: Moment, hint: Hint | None = None) -> dict[str, Any]:
     `env_state_b64` is the way to the state as base64 of JSON (environment, level, version, seed,
     actions, state hash); `timestamp` is null, for equal input makes equal files.
     """
-    snapshot = to_row(moment.snapshot)
-    state = canonical_json(snapshot).encode()
     return {
         "id": moment.id,
         "task_id": moment.task_id,
         "step_idx": moment.step_idx,
         "trajectory_id": moment.trajectory_id,
-        "env_state_b64": base64.b64encode(state).decode(),
+        "env_state_b64": _way_back(moment),
         "observation": moment.observation,
         "valid_actions": list(moment.valid_actions),
         "agent_prefix": moment.task,
@@ -279,10 +277,37 @@ def _estimate(value: float, interval: Mapping[str, Any]) -> Estimate:
     return Estimate(value=value, lo=interval["lo"], hi=interval["hi"], n=interval["n"])
 
 
+def checked_moment(row: Mapping[str, Any], *, where: str) -> Moment:
+    """Read `moment` of a row, and hold the documented `env_state_b64` beside it to the same state.
+
+    Raises:
+        DataError: the two lead to different states.
+    """
+    moment = moment_of(row["moment"])
+    snapshot = row.get("snapshot")
+    said = (snapshot if isinstance(snapshot, Mapping) else row).get("env_state_b64")
+    if said is not None and _decoded(said) != _decoded(_way_back(moment)):
+        raise DataError(
+            f"{where}: env_state_b64 and 'moment' lead to different states; one of them was "
+            "changed. Mine the snapshots again, or remove 'moment' to use env_state_b64"
+        )
+    return moment
+
+
+def _way_back(moment: Moment) -> str:
+    return base64.b64encode(canonical_json(to_row(moment.snapshot)).encode()).decode()
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(base64.b64decode(text))
+    except ValueError:
+        return None
+
+
 def _moment_of(row: Mapping[str, Any], where: str) -> Moment:
-    inner = row.get("moment")
-    if isinstance(inner, Mapping):
-        return moment_of(inner)
+    if isinstance(row.get("moment"), Mapping):
+        return checked_moment(row, where=where)
     if isinstance(row.get("snapshot"), Mapping) and "state_hash" in row["snapshot"]:
         return moment_of(row)
     raise DataError(

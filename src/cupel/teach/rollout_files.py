@@ -14,7 +14,7 @@ import orjson
 
 from cupel.errors import DataError
 from cupel.lab.files import read_lines, write_atomically
-from cupel.teach.label_files import read_rows, snapshot_row
+from cupel.teach.label_files import checked_moment, read_rows, snapshot_row
 from cupel.teach.records import Episode, Moment, StepRecord, moment_of, to_row
 from cupel.teach.rollout_export import decoded, iter_episodes
 
@@ -91,9 +91,10 @@ def _moment(row: Mapping[str, Any], *, where: str) -> Moment:
     inner = row.get("moment", row)
     if isinstance(inner.get("snapshot"), Mapping) and "state_hash" in inner["snapshot"]:
         try:
-            return moment_of(inner)
+            return moment_of(inner) if inner is row else checked_moment(row, where=where)
         except DataError as error:
-            raise DataError(f"{where}: {error}") from None
+            told = str(error)
+            raise DataError(told if told.startswith(where) else f"{where}: {told}") from None
     if row.get("env_state_b64") is None:
         raise DataError(
             f"{where}: no env_state_b64 and no 'moment': nothing says how to get back to this "
