@@ -18,7 +18,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import click
 
@@ -80,18 +80,23 @@ class Stop(click.ClickException):
     exit_code = EXIT_USAGE
 
 
-class Program(click.Group):
-    """Loads a command's module when the command is named; turns every error into an exit code."""
+class LazyGroup(click.Group):
+    """Loads a command's module when the command is named; a subclass says where and which."""
+
+    package: ClassVar[str]
+    """Package with one module a command, each with its `command`."""
+    sections: ClassVar[Mapping[str, Mapping[str, str]]]
+    """Titles of the help, and under each the commands with their lines."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the help."""
-        return [name for section in SECTIONS.values() for name in section]
+        return [name for section in self.sections.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of a command and return its command."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"cupel.cli.{cmd_name}")
+        module = importlib.import_module(f"{self.package}.{cmd_name}")
         command: click.Command = module.command
         return command
 
@@ -101,18 +106,27 @@ class Program(click.Group):
         """Find the command, or say which one was probably meant."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
+            path = self.package.removeprefix("cupel.cli").lstrip(".")
             raise Stop(
-                f"no command '{name}'; {suggestion(name, self.list_commands(ctx))}; "
-                "see cupel --help"
+                f"no command '{f'{path} {name}'.strip()}'; "
+                f"{suggestion(name, self.list_commands(ctx))}; "
+                f"see {' '.join(['cupel', *path.split()])} --help"
             )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections of the help from the table, importing nothing."""
         width = max(len(name) for name in self.list_commands(ctx))
-        for title, commands in SECTIONS.items():
+        for title, commands in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
+
+
+class Program(LazyGroup):
+    """The whole program; turns every error into an exit code."""
+
+    package = "cupel.cli"
+    sections = SECTIONS
 
     def main(
         self,

@@ -7,6 +7,7 @@ anything: who carries a state over to the next call detaches it there.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -163,7 +164,7 @@ class ContextScale(nn.Module):
         return rms_norm(context_BCD) * self.gain.to(context_BCD.dtype)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Base of every kind: pack, compute, project, scale, add registers.
 
     A kind implements `body`; everything about the form of the output happens here.
@@ -222,9 +223,9 @@ class Encoder(nn.Module):
         context = F.pad(context, (0, 0, 0, self._registers))
         return Encoded(context=context, carry=body.carry, losses=body.losses)
 
+    @abstractmethod
     def body(self, demos: Demos, extras: Extras) -> Body:
         """Compute the context of every slot, [B, written, W]."""
-        raise NotImplementedError
 
     def initial_carry(self, n_slots: int) -> Tensor | None:
         """Return the state of fresh slots, or None for a kind without one."""

@@ -5,12 +5,11 @@ Knows names and one line of help a command; a command's module is imported when 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 
 import click
 
-from cupel.cli.app import Stop, suggestion
+from cupel.cli.app import LazyGroup
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Train": {
@@ -29,39 +28,11 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-class ArcGroup(click.Group):
-    """Loads a command's module when the command is named."""
+class ArcGroup(LazyGroup):
+    """The commands of `cupel arc`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands, in the order of the help."""
-        return [name for section in SECTIONS.values() for name in section]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command and return its command."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module = importlib.import_module(f"cupel.cli.arc.{cmd_name}")
-        found: click.Command = module.command
-        return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one was probably meant."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in self.list_commands(ctx):
-            raise Stop(
-                f"no command 'arc {name}'; {suggestion(name, self.list_commands(ctx))}; "
-                "see cupel arc --help"
-            )
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections of the help from the table, importing nothing."""
-        width = max(len(name) for name in self.list_commands(ctx))
-        for title, commands in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
+    package = "cupel.cli.arc"
+    sections = SECTIONS
 
 
 @click.group(name="arc", cls=ArcGroup, no_args_is_help=True)
