@@ -12,6 +12,7 @@ from cupel.cli import console
 from cupel.cli.app import EXIT_NO, Stop
 from cupel.cli.source import comma_list, json_option
 from cupel.cli.teach.phase import run_phase
+from cupel.cli.teach.phase_options import environment_of
 
 _QUANTIZED = (
     "--load-in-{bits}bit: quantised models are not supported, because their action probabilities "
@@ -131,7 +132,8 @@ def command(
 
 
 def _settings(summary: Path, labels: Path, given: dict[str, Any]) -> dict[str, Any]:
-    environment = _environment(labels, given) | {"max_steps": given["max_steps"]}
+    asked = {"name": given["environment"], "level": given["level"]}
+    environment = environment_of(labels, asked) | {"max_steps": given["max_steps"]}
     settings: dict[str, Any] = {
         "training_summary": str(summary),
         "labels": str(labels),
@@ -154,21 +156,6 @@ def _settings(summary: Path, labels: Path, given: dict[str, Any]) -> dict[str, A
 
         settings["student"] = to_dict(base_student(given["base_model"]))
     return settings
-
-
-def _environment(labels: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the environment asked for, or that of the first labelled snapshot."""
-    from cupel.teach.label_files import read_labels
-
-    asked = {"name": given["environment"], "level": given["level"]}
-    found = {key: value for key, value in asked.items() if value is not None}
-    if "name" in found:
-        return found
-    rows = read_labels(labels)
-    if not rows:
-        raise Stop(f"{labels}: no labelled snapshots; label some with cupel teach label")
-    snapshot = rows[0].moment.snapshot
-    return {"name": snapshot.environment, "level": snapshot.level} | found
 
 
 def _show(folder: Path, judged: dict[str, Any]) -> None:

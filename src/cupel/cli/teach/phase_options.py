@@ -5,7 +5,7 @@ Knows their names and help. Refuses to know what a phase does with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,3 +122,21 @@ def task_seeds(text: str) -> list[int]:
             )
         seeds.append(int(number))
     return seeds
+
+
+def environment_of(labels: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the environment asked for, with that of the first labelled snapshot beneath it.
+
+    Raises:
+        Stop: nothing is labelled, and no environment was asked for.
+    """
+    from cupel.teach.label_files import read_labels
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if "name" in given:
+        return given
+    rows = read_labels(labels)
+    if not rows:
+        raise Stop(f"{labels}: no labelled snapshots; label some with cupel teach label")
+    snapshot = rows[0].moment.snapshot
+    return {"name": snapshot.environment, "level": snapshot.level} | given

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from cupel.cli import console
-from cupel.cli.app import EXIT_NO, Stop
+from cupel.cli.app import EXIT_NO
 from cupel.cli.source import comma_list, json_option, set_setting_option
 from cupel.cli.teach.phase import run_phase
 from cupel.cli.teach.phase_options import (
+    environment_of,
     environment_options,
     environment_settings,
     machine_options,
@@ -118,10 +119,14 @@ def command(
 
 def _settings(labeled: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Return what was passed, under the recipe's names."""
+    asked = environment_settings(
+        given["environment"], given["level"], given["mock_env"],
+        max_steps=given["rollout_max_steps"],
+    )  # fmt: skip
     settings: dict[str, Any] = {
         "labels": str(labeled),
         "student": student_settings(given["base_model"]),
-        "environment": _environment(labeled, given),
+        "environment": environment_of(labeled, asked),
         "micro": _given(given, "n_steps", "learning_rate"),
         **_given(given, "n_per_quadrant", "n_validation_rollouts", "retention_tasks"),
         **_given(given, "contrast_as", "hint_as"),
@@ -135,23 +140,6 @@ def _settings(labeled: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 def _given(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: values[name] for name in names if values[name] is not None}
-
-
-def _environment(labeled: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the environment asked for, or that of the first labelled snapshot."""
-    from cupel.teach.label_files import read_labels
-
-    asked = environment_settings(
-        given["environment"], given["level"], given["mock_env"],
-        max_steps=given["rollout_max_steps"],
-    )  # fmt: skip
-    if "name" in asked:
-        return asked
-    rows = read_labels(labeled)
-    if not rows:
-        raise Stop(f"{labeled}: no labelled snapshots; label some with cupel teach label")
-    snapshot = rows[0].moment.snapshot
-    return {"name": snapshot.environment, "level": snapshot.level} | asked
 
 
 def _show(folder: Path, found: dict[str, Any]) -> None:
