@@ -25,6 +25,31 @@ _COUNTS = ("moments", "moments_train", "with_U", "with_leverage", "with_patch_te
            "shown_to_help", "routes_undecided", "hints_leaking", "episodes")  # fmt: skip
 
 
+def stage_options(stage: str) -> Callable[[CommandT], CommandT]:
+    """Decorate the command of one stage with what it reads and where it writes."""
+
+    def decorate(command: CommandT) -> CommandT:
+        for option in (
+            click.option(
+                "--output-dir",
+                type=click.Path(path_type=Path),
+                required=True,
+                help=f"labeled_snapshots.jsonl and .json go here, the run into {stage}/.",
+            ),
+            click.option(
+                "--input",
+                "source",
+                type=click.Path(path_type=Path, dir_okay=False),
+                required=True,
+                help="Snapshots, plain or labelled; labels that they carry are kept.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def student_options(command: CommandT) -> CommandT:
     """Decorate a command with who is labelled."""
     for option in (

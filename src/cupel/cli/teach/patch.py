@@ -13,25 +13,14 @@ from cupel.cli.teach.label_options import (
     max_steps_option,
     patch_options,
     run_stage,
+    stage_options,
     student_options,
 )
 from cupel.cli.teach.phase_options import environment_options, machine_options
 
 
 @click.command()
-@click.option(
-    "--input",
-    "source",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="Snapshots, plain or labelled; labels that they carry are kept.",
-)
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="labeled_snapshots.jsonl and .json go here, the run into patch/.",
-)
+@stage_options("patch")
 @student_options
 @branch_options
 @patch_options
