@@ -105,7 +105,7 @@ def test_runs_stand_side_by_side_with_their_judgements(whole: Path, tmp_path: Pa
 
 def test_a_gap_is_named_and_a_figure_of_nothing_is_not_drawn(tmp_path: Path) -> None:
     rows = [{"step": 10, "train/accuracy": 0.5, "grad/encoder_norm": None}]
-    made = write_figures([training(tmp_path / "thin", rows)], tmp_path / "out")
+    made = write_figures([training(tmp_path / "thin", rows, halt_max_steps=8)], tmp_path / "out")
     assert {path.stem for path in made.written} == {"learning"}
     assert made.missing["learning: thin/metrics.jsonl"] == ("train/exact_accuracy",)
     assert "grad/encoder_norm" in made.missing["encoder_health: thin/metrics.jsonl"]
