@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cupel.arc.halting import Carry, fresh_where, halt, halting_draws
+from cupel.arc.halting import Carry, fresh_where, halt, halting_draws, out_of_phase
 from cupel.arc.model_config import HaltingConfig
 from cupel.lab.randomness import Randomness
 
@@ -77,3 +77,23 @@ def test_only_halted_slots_start_afresh():
     result = fresh_where(halted, fresh, kept)
     assert (result[0] == 1).all()
     assert (result[1] == 7).all()
+
+
+def test_out_of_phase_a_share_of_the_slots_leaves_at_every_step():
+    most, slots = 4, 8
+    config = HaltingConfig(halt_max_steps=most, halt_exploration_prob=0.0)
+    carry = out_of_phase(carry_at([1] * slots), most=most, first_slot=0, slots=slots)
+    assert carry.steps.tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    never, draws = torch.full((slots,), -1.0), torch.zeros(slots, 2)
+    left = []
+    for _ in range(2 * most):
+        carry = halt(carry, never, draws, config)
+        left.append(carry.halted.nonzero().flatten().tolist())
+        carry = carry_at(torch.where(carry.halted, 1, carry.steps + 1).tolist())
+    assert left == 2 * [[6, 7], [4, 5], [2, 3], [0, 1]]
+
+
+def test_ranks_are_out_of_phase_as_one_process_is():
+    whole = out_of_phase(carry_at([1] * 6), most=3, first_slot=0, slots=6)
+    parts = [out_of_phase(carry_at([1] * 3), most=3, first_slot=at, slots=6) for at in (0, 3)]
+    assert torch.cat([part.steps for part in parts]).tolist() == whole.steps.tolist()

@@ -24,6 +24,7 @@ CHANGES: dict[str, Any] = {
     "scale_context": True,
     "forward_dtype": "bfloat16",
     "halt_max_steps": 2,
+    "out_of_phase": True,
     "loss_type": "softmax",
     "q_halt_weight": 0.1,
     "optimizer": "adamw",

@@ -131,6 +131,30 @@ def test_the_largest_uniform_never_draws_an_impossible_token() -> None:
     assert drawn.tokens_N.tolist() == [3]
 
 
+@pytest.mark.parametrize("vocabulary", [8193, 9 * 1024, 20_001])
+def test_a_large_vocabulary_is_drawn_from_as_a_small_one(vocabulary: int) -> None:
+    rng = np.random.default_rng(vocabulary)
+    logits_NV = torch.from_numpy(4 * rng.normal(size=(300, vocabulary)))
+    logits_NV[::3] -= 50 * torch.from_numpy(rng.random((100, vocabulary)) > 0.001)  # sparse rows
+    logits_NV[:4, :] = -1e4
+    logits_NV[[0, 1, 2, 3], [0, vocabulary - 1, 1023, 1024]] = 1e4  # all weight at a block's edge
+    uniforms_N = torch.from_numpy(np.append(rng.random(298), [0.0, 1 - 2**-53]))
+    drawn = draw(logits_NV, uniforms_N, temperature=1.0, top_p=1.0)
+    q_NV = torch.softmax(logits_NV, dim=-1).numpy()
+    cdf_NV = q_NV.cumsum(axis=1)
+    want = [
+        int(np.searchsorted(row, u * row[-1], side="right"))
+        for row, u in zip(cdf_NV, uniforms_N.numpy(), strict=True)
+    ]
+    got = drawn.tokens_N.numpy()
+    assert got[:298].tolist() == want[:298]
+    assert (q_NV[np.arange(300), got] > 0).all()
+    assert got[-1] <= want[-1]
+    np.testing.assert_allclose(
+        drawn.policy_logprobs_N.numpy(), np.log(q_NV[np.arange(300), got]), rtol=1e-9
+    )
+
+
 @given(st.integers(0, 10_000), st.floats(0.05, 0.999), st.sampled_from([5, 64, 300]))
 def test_the_nucleus_equals_a_full_sort(seed: int, top_p: float, vocabulary: int) -> None:
     rng = np.random.default_rng(seed)

@@ -62,6 +62,21 @@ def halting_draws(
     return torch.from_numpy(randomness.uniforms("halt_exploration", keys, 2)).float()
 
 
+def out_of_phase(carry: Carry, *, most: int, first_slot: int, slots: int) -> Carry:
+    """Count slot i's first item as floor(i * most / slots) steps older, so it leaves earlier.
+
+    Slots that start together and never halt by themselves change their items all at once, and
+    `most` updates in a row then see the same few puzzles. Out of phase, every update sees new ones.
+
+    Args:
+        carry: after the very first step.
+        first_slot: index of slot 0 among all ranks' slots.
+        slots: slots of all ranks.
+    """
+    index_B = first_slot + torch.arange(len(carry.steps), device=carry.steps.device)
+    return replace(carry, steps=carry.steps + (index_B * most // slots).int())
+
+
 def halt(carry: Carry, q_halt_B: Tensor, draws_B2: Tensor, config: HaltingConfig) -> Carry:
     """Decide which slots are done after a step (training).
 

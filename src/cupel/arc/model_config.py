@@ -81,6 +81,9 @@ class HaltingConfig(Config):
     """Most steps an item stays in its slot; evaluation always takes exactly so many."""
     halt_exploration_prob: float = Field(default=0.1, ge=0, le=1)
     """Probability, drawn anew at every step, of ignoring the halt head before a random step."""
+    out_of_phase: bool = False
+    """Let the first items leave one after the other, so that slots do not change items all at once;
+    matters in small batches, while the halt head still says nothing."""
 
 
 class LossConfig(Config):

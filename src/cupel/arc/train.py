@@ -15,7 +15,7 @@ from torch import Tensor
 from cupel.arc.config import ArcTrainConfig
 from cupel.arc.diagnostics import Update, UpdateRatio, context_statistics, gradient_coverage
 from cupel.arc.forecast import forecast, prepare
-from cupel.arc.halting import halt, halting_draws
+from cupel.arc.halting import halt, halting_draws, out_of_phase
 from cupel.arc.losses import sequence_losses, total_loss
 from cupel.arc.metrics import EVALUATIONS, METRICS
 from cupel.arc.optimizer import GradientNorms, clip_gradients, prepare_update, reduce_gradients
@@ -94,14 +94,14 @@ def train_step(state: TrainState, config: ArcTrainConfig, context: RunContext) -
     optimizer.step()
     if state.ema is not None:
         state.ema.update()
+    carry, first_slot = output.carry, ranks.index * pool.slots
+    if pool.carry is None and config.out_of_phase:
+        every = pool.slots * ranks.count
+        carry = out_of_phase(carry, most=config.halt_max_steps, first_slot=first_slot, slots=every)
     draws = halting_draws(
-        context.randomness,
-        step=update,
-        side=side,
-        slots=pool.slots,
-        first_slot=ranks.index * pool.slots,
+        context.randomness, step=update, side=side, slots=pool.slots, first_slot=first_slot
     )
-    carry = halt(output.carry, output.q_halt, draws.to(state.device), config)
+    carry = halt(carry, output.q_halt, draws.to(state.device), config)
     pool.settle(carry)
 
     state.updates = update

@@ -22,6 +22,9 @@ from cupel.policy.protocol import Completions
 RETIRE_SHARE = 0.125
 """Finished rows are dropped from the batch once they are this share of it."""
 
+BLOCK = 1024
+"""Tokens whose probabilities are summed at once when the vocabulary is large."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
@@ -50,16 +53,48 @@ def draw(logits_NV: Tensor, uniforms_N: Tensor, *, temperature: float, top_p: fl
     q_NV = pi_NV if temperature == 1 else torch.softmax(logits_NV / temperature, dim=-1)
     if top_p < 1:
         q_NV = nucleus(q_NV, top_p)
-    cdf_NV = q_NV.cumsum(dim=-1, dtype=torch.float64)
-    total_N = cdf_NV[:, -1]
-    target_N = uniforms_N * total_N * (1 - 1e-15)
-    tokens_N = torch.searchsorted(cdf_NV, target_N[:, None], right=True)[:, 0]
-    tokens_N.clamp_(max=cdf_NV.shape[1] - 1)  # only without finite numbers, refused by the caller
+    tokens_N, total_N = _invert(q_NV, uniforms_N)
     policy_N = torch.log(_pick(pi_NV, tokens_N))
     if q_NV is pi_NV:
         return Draw(tokens_N=tokens_N, sampler_logprobs_N=policy_N, policy_logprobs_N=policy_N)
     sampler_N = torch.log(_pick(q_NV, tokens_N) / total_N).float()
     return Draw(tokens_N=tokens_N, sampler_logprobs_N=sampler_N, policy_logprobs_N=policy_N)
+
+
+def _invert(q_NV: Tensor, uniforms_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first token whose cumulated weight exceeds u times the total, and the total.
+
+    A large vocabulary is summed a block at a time and cumulated within the chosen block only.
+    """
+    vocabulary = q_NV.shape[1]
+    if vocabulary <= 8 * BLOCK:
+        cdf_NV = q_NV.cumsum(dim=-1, dtype=torch.float64)
+        total_N = cdf_NV[:, -1]
+        return _first_above(cdf_NV, uniforms_N * total_N), total_N
+    whole = vocabulary // BLOCK * BLOCK
+    sums_NK = q_NV[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=-1, dtype=torch.float64)
+    if whole < vocabulary:
+        rest_N1 = q_NV[:, whole:].sum(dim=-1, keepdim=True, dtype=torch.float64)
+        sums_NK = torch.cat([sums_NK, rest_N1], dim=1)
+    cdf_NK = torch.nn.functional.pad(sums_NK.cumsum(dim=-1), (1, 0))
+    total_N = cdf_NK[:, -1]
+    target_N = uniforms_N * total_N
+    block_N = _first_above(cdf_NK[:, 1:], target_N)
+    inside_B = torch.arange(BLOCK, device=q_NV.device)
+    at_NB = block_N[:, None] * BLOCK + inside_B
+    weights_NB = q_NV.gather(1, at_NB.clamp(max=vocabulary - 1))
+    weights_NB = weights_NB.masked_fill(at_NB >= vocabulary, 0.0)
+    cdf_NB = weights_NB.cumsum(dim=-1, dtype=torch.float64)
+    within_N = torch.minimum(target_N - _pick(cdf_NK, block_N), cdf_NB[:, -1])
+    return block_N * BLOCK + _first_above(cdf_NB, within_N), total_N
+
+
+def _first_above(cdf_NV: Tensor, target_N: Tensor) -> Tensor:
+    """Return the first index whose cumulated weight exceeds the target, which has some weight."""
+    below_N = torch.minimum(target_N, cdf_NV[:, -1]) * (1 - 1e-15)
+    found_N = torch.searchsorted(cdf_NV.contiguous(), below_N[:, None], right=True)[:, 0]
+    # beyond the last only without finite numbers, which the caller refuses
+    return found_N.clamp_(max=cdf_NV.shape[1] - 1)
 
 
 def nucleus(q_NV: Tensor, top_p: float) -> Tensor:
