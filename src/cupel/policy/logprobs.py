@@ -28,63 +28,106 @@ def logprobs_and_entropies(
 
     Gradients of the first reach hidden states, weight and bias; the second has none.
     """
-    found: tuple[Tensor, Tensor] = _ChunkedHead.apply(  # type: ignore[no-untyped-call]
-        hidden_MD, weight_VD, bias_V, targets_M, chunk
+    given = (hidden_MD, weight_VD, bias_V, targets_M)
+    found: tuple[Tensor, Tensor] = (
+        _Head.apply(*given)  # type: ignore[no-untyped-call]
+        if len(hidden_MD) <= chunk
+        else _ChunkedHead.apply(*given, chunk)  # type: ignore[no-untyped-call]
     )
     return found
 
 
-class _ChunkedHead(torch.autograd.Function):
-    """d logprob / d logits = onehot(target) - softmax, chunk by chunk."""
+class _Head(torch.autograd.Function):
+    """d logprob / d logits = onehot(target) - softmax, with all probabilities kept."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        count = hidden.shape[0]
-        kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logprobs = torch.empty(count, dtype=kind, device=hidden.device)
-        entropies = torch.empty_like(logprobs)
-        kept: Tensor | None = None
-        for start in range(0, count, chunk):
-            rows = slice(start, min(start + chunk, count))
-            logs = _log_softmax(hidden[rows], weight, bias, kind)
-            logprobs[rows] = logs.gather(1, targets[rows, None])[:, 0]
-            probabilities = logs.exp()
-            entropies[rows] = -torch.linalg.vecdot(probabilities, logs.clamp_min_(-1e4))
-            if count <= chunk:
-                kept = probabilities
-        ctx.save_for_backward(hidden, weight, bias, targets, kept)
-        ctx.chunk, ctx.kind = chunk, kind
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        logs = torch.log_softmax(logits, dim=-1, dtype=_kind(hidden))
+        logprobs = logs.gather(1, targets[:, None])[:, 0]
+        probabilities = logs.exp()
+        entropies = -torch.linalg.vecdot(probabilities, logs.clamp_min_(-1e4))
+        ctx.save_for_backward(hidden, weight, bias, targets, probabilities)
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, kept = ctx.saved_tensors
+        hidden, weight, bias, targets, probabilities = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        slope = probabilities.clone()
+        pull = gradients[0][:, None].to(slope.dtype)
+        slope.mul_(-pull).scatter_add_(1, targets[:, None], pull)
+        d_bias = slope.sum(dim=0).to(bias.dtype) if need_bias and bias is not None else None
+        slope = slope.to(hidden.dtype)
+        d_hidden = slope @ weight if need_hidden else None
+        d_weight = slope.T @ hidden if need_weight else None
+        return d_hidden, d_weight, d_bias, None
+
+
+class _ChunkedHead(torch.autograd.Function):
+    """The same in chunks: the forward keeps log Z, the backward computes each chunk again.
+
+    A row's pull scales its products, not its probabilities, which saves a pass over the chunk:
+    d hidden = pull (W[target] - p W),  d W = sum of pull h in row target - p^T (pull h).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        logprobs = torch.empty(len(hidden), dtype=_kind(hidden), device=hidden.device)
+        entropies, log_totals = torch.empty_like(logprobs), torch.empty_like(logprobs)
+        for rows in _chunks(len(hidden), chunk):
+            logits = torch.nn.functional.linear(hidden[rows], weight, bias).to(logprobs.dtype)
+            top = logits.amax(dim=-1, keepdim=True)
+            logits.sub_(top)
+            weights = logits.exp()
+            totals = weights.sum(dim=-1)
+            logs = totals.log()
+            logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - logs
+            if bias is not None:
+                logits.clamp_min_(-1e4)  # a bias may forbid a token: 0 times infinity
+            entropies[rows] = logs - torch.linalg.vecdot(weights, logits) / totals
+            log_totals[rows] = logs + top[:, 0]
+        ctx.save_for_backward(hidden, weight, bias, targets, log_totals)
+        ctx.chunk = chunk
+        ctx.mark_non_differentiable(entropies)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, log_totals = ctx.saved_tensors
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        pulls = gradients[0].to(log_totals.dtype)
+        pulled = pulls[:, None].to(hidden.dtype) * hidden
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight) if need_weight else None
         d_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
-        for start in range(0, hidden.shape[0], ctx.chunk):
-            rows = slice(start, min(start + ctx.chunk, hidden.shape[0]))
-            if kept is None:
-                slope = _log_softmax(hidden[rows], weight, bias, ctx.kind).exp_()
-            else:
-                slope = kept.clone()
-            pull = gradients[0][rows, None].to(ctx.kind)
-            slope.mul_(-pull)
-            slope.scatter_add_(1, targets[rows, None], pull)
+        for rows in _chunks(len(hidden), ctx.chunk):
+            logits = torch.nn.functional.linear(hidden[rows], weight, bias).to(pulls.dtype)
+            chances = logits.sub_(log_totals[rows, None]).exp_()
+            pull = pulls[rows]
             if d_bias is not None:
-                d_bias += slope.sum(dim=0).to(d_bias.dtype)
-            slope = slope.to(hidden.dtype)
+                d_bias -= (pull @ chances).to(d_bias.dtype)
+            chances = chances.to(hidden.dtype)
             if d_hidden is not None:
-                torch.matmul(slope, weight, out=d_hidden[rows])
+                products = torch.matmul(chances, weight, out=d_hidden[rows])
+                products.sub_(weight[targets[rows]]).mul_(-pull[:, None])
             if d_weight is not None:
-                d_weight.addmm_(slope.T, hidden[rows])
+                d_weight.addmm_(chances.T, pulled[rows], alpha=-1)
+        if d_weight is not None:
+            d_weight.index_add_(0, targets, pulled)
+        if d_bias is not None:
+            d_bias.index_add_(0, targets, pulls.to(d_bias.dtype))
         return d_hidden, d_weight, d_bias, None, None
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype) -> Tensor:
-    logits = torch.nn.functional.linear(hidden, weight, bias)
-    return torch.log_softmax(logits, dim=-1, dtype=kind)
+def _kind(hidden: Tensor) -> torch.dtype:
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def _chunks(count: int, chunk: int) -> list[slice]:
+    return [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]

@@ -72,7 +72,7 @@ def _invert(q_NV: Tensor, uniforms_N: Tensor) -> tuple[Tensor, Tensor]:
         total_N = cdf_NV[:, -1]
         return _first_above(cdf_NV, uniforms_N * total_N), total_N
     whole = vocabulary // BLOCK * BLOCK
-    sums_NK = q_NV[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=-1, dtype=torch.float64)
+    sums_NK = q_NV[:, :whole].reshape(len(q_NV), -1, BLOCK).sum(dim=-1, dtype=torch.float64)
     if whole < vocabulary:
         rest_N1 = q_NV[:, whole:].sum(dim=-1, keepdim=True, dtype=torch.float64)
         sums_NK = torch.cat([sums_NK, rest_N1], dim=1)
