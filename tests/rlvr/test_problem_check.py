@@ -10,6 +10,8 @@ import pytest
 from cupel.config import validate
 from cupel.errors import UsageError
 from cupel.rlvr.graders import TextGrader, grader_of
+from cupel.rlvr.grading_pool import WorkerPool
+from cupel.rlvr.grading_worker import MATH
 from cupel.rlvr.perturbation import perturbations
 from cupel.rlvr.problems import Problem, ProblemsConfig, load_problems
 from cupel.rlvr.problems_config import MATH_SUBJECTS
@@ -100,6 +102,17 @@ def test_real_mathematics_passes_the_check() -> None:
     )
     assert sum(one.outcome == "correct" for one in grades) / len(grades) >= 0.99
     assert len(check.perturbed_passed) / check.perturbed <= 0.005
+
+
+def test_algebra_alone_accepts_the_real_references() -> None:
+    pytest.importorskip("math_verify")
+    answers = [row["answer"] for row in sample_rows("math_sample.jsonl")]
+    pool = WorkerPool(MATH, deadline_s=5.0)
+    verdicts = pool.compare([(answer, answer) for answer in answers])
+    pool.close()
+    assert [
+        answer for answer, one in zip(answers, verdicts, strict=True) if one.outcome != "correct"
+    ] == []
 
 
 def test_real_school_problems_pass_the_check() -> None:
