@@ -34,9 +34,9 @@ level, correct_count, samples`: what the interval for new problems is made from 
 | `emergence/steps.jsonl` | a step | counts, `planning_token_ratio, gram_entropy_delta, \
 gram_entropy_pair_count`, entropies, `sepa_lambda`: what the litmus reads |
 | `emergence/generations.jsonl` | a completion, every one | `step, problem_id, group, sample, \
-prompt, completion, reward, correct, answer, answer_found, finish_reason, num_tokens, \
-planning_token_ratio, gram_entropy_delta, metadata.correctness`; with `log_tokens` also ids, \
-log-probs, entropies and the planning mask |
+prompt, completion, reward, correct, answer, answer_found, ungradable_cause, \
+finish_reason, num_tokens, planning_token_ratio, gram_entropy_delta, metadata.correctness`; with \
+`log_tokens` also ids, log-probs, entropies and the planning mask |
 | `events.jsonl` | something beside the plan | `time, step, message` |
 """
 

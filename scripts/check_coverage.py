@@ -15,6 +15,7 @@ PURE = (
     "src/cupel/rlvr/planning.py",
     "src/cupel/rlvr/schedules.py",
     "src/cupel/rlvr/grading.py",
+    "src/cupel/rlvr/perturbation.py",
     "src/cupel/lab/plan.py",
     "src/cupel/lab/design.py",
     "src/cupel/lab/prospects.py",

@@ -1,11 +1,18 @@
-"""Checks for those who write an environment of their own: does it keep the contract?
+"""Checks for those who bring an environment or problems of their own: do they keep the contract?
 
-Knows what the phases rely on: pure views that are functions of the key, refused actions that lose
-nothing, independent copies, snapshots that restore exactly in any process, values that agree with
-the rules. Refuses to judge whether a task is worth solving.
+Knows what the phases of teaching rely on: pure views that are functions of the key, refused actions
+that lose nothing, independent copies, snapshots that restore exactly in any process, values that
+agree with the rules; and that a grader must tell right from wrong. Refuses to judge whether a task
+is worth solving.
 
     from cupel.testing import check_environment
     check_environment(make)         # raises ContractViolation at the first breach
+
+`check_problems` tries a grader on the references of your problems, and on wrong answers of the same
+form; `check_problem_set` opens what a config names and does so for all of it.
+
+    from cupel.testing import check_problem_set
+    check_problem_set({"source": "jsonl", "path": "mine.jsonl", "grading": "math"}).ok
 """
 
 from __future__ import annotations
@@ -14,18 +21,52 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cupel.config import validate
 from cupel.errors import UsageError
+from cupel.rlvr.graders import grader_of
+from cupel.rlvr.problem_check import ProblemCheck, check_problems
+from cupel.rlvr.problem_sources import read_problems
+from cupel.rlvr.problems_config import ProblemsConfig
 from cupel.teach.environments import contract
 from cupel.teach.environments.base import Environment, Snapshot, Step, state_hash, take_snapshot
 from cupel.teach.environments.contract import ContractViolation
 
-__all__ = ["Contract", "ContractViolation", "check_environment"]
+__all__ = [
+    "Contract",
+    "ContractViolation",
+    "ProblemCheck",
+    "check_environment",
+    "check_problem_set",
+    "check_problems",
+]
+
+
+def check_problem_set(settings: Mapping[str, Any]) -> ProblemCheck:
+    """Try the grader that settings name on every problem they name, held-out ones included.
+
+    Args:
+        settings: the table `[config.problems]` of a study; the source is a file or a data set.
+
+    Raises:
+        ConfigError: the settings contradict each other.
+        DataError: the problems cannot be read.
+        UsageError: an embedded source, which has no list of problems.
+    """
+    config = validate(ProblemsConfig, settings, where="check_problem_set")
+    if config.source in ("arithmetic", "toy"):
+        raise UsageError(
+            f"check_problem_set: source '{config.source}' is generated; draw problems from it and "
+            "give them to check_problems"
+        )
+    read = read_problems(config)
+    problems = [*read.main.values(), *(read.held_out or {}).values()]
+    return check_problems(problems, grader_of(config), config.grading_kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

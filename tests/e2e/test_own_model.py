@@ -84,3 +84,34 @@ evaluation = { problems = 4, greedy = false, every = 3 }
     trained = {row["problem_id"] for row in run.rows("emergence/generations.jsonl")}
     assert len(problems) == 4
     assert not problems & trained
+
+
+def test_own_model_trains_on_a_copy_of_mathematics(tmp_path: Path) -> None:
+    pytest.importorskip("math_verify")
+    subjects = ["Geometry", "Counting & Probability"]
+    rows = [
+        {
+            "problem": f"Which fraction has numerator {n}?",
+            "solution": f"$\\boxed{{\\frac{{{n}}}{{7}}}}$",
+            "type": subjects[n % 2],
+            "level": f"Level {1 + n % 5}",
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "MATH.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_model(tmp_path / "model", [row["problem"] for row in rows])
+    line = ["train", "--backend", "torch", "--model", "./model", "--log-dir", "run"]
+    line += ["--problems.source", "math", "--problems.path", "MATH.jsonl", "--subjects"]
+    line += ["geometry,counting_and_probability", "--max-steps", "1", "--batch-size", "2"]
+    line += ["--group-size", "2", "--max-tokens", "4", "--no-evaluation.greedy"]
+    succeed(tmp_path, *line, "--eval-problems", "4", "--set", "problems.held_out_fraction=0.3")
+    run = read_run(tmp_path / "run")
+    assert run.status == "done", run.failure
+    rows = run.rows("evaluation_problems.jsonl")
+    assert {row["subject"] for row in rows} <= {"geometry", "counting_and_probability"}
+    assert {row["level"] for row in rows} <= set("12345")
+    prompts = {row["prompt"] for row in run.rows("emergence/generations.jsonl")}
+    assert all("final answer within \\boxed{}" in prompt for prompt in prompts)
+    messages = [row["message"] for row in run.rows("events.jsonl")]
+    assert any('"grading":"math"' in text and '"math-verify":"' in text for text in messages)
+    assert any("60 different problems, sha256" in text for text in messages)

@@ -146,3 +146,17 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
     backend = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     with pytest.raises(DataError, match="end-of-sequence"):
         PieceTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend))
+
+
+def test_a_chat_prompt_is_a_users_message() -> None:
+    tokenizer = byte_level()
+    plain = PieceTokenizer(tokenizer)
+    with pytest.raises(DataError, match="has no chat template"):
+        plain.encode_chat("hi")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    chat = PieceTokenizer(tokenizer)
+    assert chat.decode(chat.encode_chat("hi")) == "user: hi\nassistant:"
+    assert chat.encode("hi") == plain.encode("hi")

@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cupel.errors import DataError
 from cupel.lab import Randomness
-from cupel.policy.toy_policy import ToyPolicy
-from cupel.rlvr.batch import EVALUATION_ROUND, TRAINING_ROUND, GradedBatch, sample_batch
+from cupel.policy.toy_policy import ToyPolicy, ToyTokenizer
+from cupel.rlvr.batch import (
+    EVALUATION_ROUND,
+    TRAINING_ROUND,
+    GradedBatch,
+    encoded,
+    sample_batch,
+)
 from cupel.rlvr.problems import ToyProblems
 from tests.rlvr.toy_runs import toy_config
 
@@ -79,3 +86,8 @@ def test_distinct_counts_completions_within_a_group() -> None:
         )
     assert batch.distinct_in_group == pytest.approx(np.mean(shares))
     assert 1 / 6 < batch.distinct_in_group <= 1
+
+
+def test_a_policy_without_a_chat_template_is_refused() -> None:
+    with pytest.raises(DataError, match="ToyTokenizer has no chat template; leave it off"):
+        encoded("1", ToyTokenizer(), toy_config(problems={"source": "toy", "chat_template": True}))

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 
 from cupel.config import to_dict, validate
 from cupel.errors import ConfigError, DataError
-from cupel.rlvr.problems import (
-    GeneratedProblems,
-    Problem,
-    ProblemsConfig,
-    check_problems,
-    is_held_out,
-    load_problems,
-)
-
-SAMPLES = Path(__file__).parents[3] / "shared" / "data"
+from cupel.rlvr.problem import is_held_out
+from cupel.rlvr.problems import GeneratedProblems, Problem, ProblemsConfig, load_problems
 
 
 def write(path: Path, rows: list[Any]) -> str:
@@ -140,7 +132,7 @@ def test_a_restored_file_continues_inside_its_epoch(tmp_path: Path) -> None:
 
 def test_a_state_of_another_file_is_refused(tmp_path: Path) -> None:
     config = ProblemsConfig(source="jsonl", path=write(tmp_path / "p.jsonl", numbered(40)))
-    with pytest.raises(DataError, match="does not fit this file"):
+    with pytest.raises(DataError, match="does not fit these problems"):
         load_problems(config).restore({"remaining": [4000]})
     for source in ("arithmetic", "toy"):
         embedded = load_problems(validate(ProblemsConfig, {"source": source}, where="test"))
@@ -209,7 +201,19 @@ def test_an_answer_the_pattern_does_not_find_is_a_data_error(tmp_path: Path) -> 
     ("data", "message"),
     [
         ({"source": "jsonl"}, "a path is needed"),
-        ({"source": "toy", "path": "x.jsonl"}, "means nothing elsewhere"),
+        ({"source": "toy", "path": "x.jsonl"}, "means nothing with an embedded one"),
+        ({"source": "parquet"}, "a path is needed"),
+        ({"source": "datasets"}, "needs dataset = a hub id"),
+        ({"source": "math", "subjects": ["geometri"]}, "did you mean 'geometry'"),
+        ({"source": "math", "subjects": []}, "selects nothing"),
+        ({"source": "toy", "subjects": ["toy"]}, "means nothing with source 'toy'"),
+        ({"source": "jsonl", "path": "p", "split": "x", "dataset": "a/b"}, "dataset means nothing"),
+        ({"source": "math", "held_out_path": "p"}, "use held_out_split"),
+        ({"source": "mathh"}, "Input should be"),
+        ({"grading": "custom"}, "a function is needed"),
+        ({"grading_function": "a:b"}, "means nothing elsewhere"),
+        ({"grading": "custom", "grading_function": "a.b"}, "expected module:function"),
+        ({"prompt_template": "boxd"}, "did you mean 'boxed'"),
         ({"prompt_template": "solve it"}, r"must contain \{problem\}"),
         ({"answer_pattern": "["}, "not a regular expression"),
         ({"answer_pattern": "####"}, "must have a"),
@@ -225,35 +229,103 @@ def test_the_config_survives_json() -> None:
     assert validate(ProblemsConfig, to_dict(config), where="test") == config
 
 
-@pytest.mark.parametrize("source", ["arithmetic", "toy"])
-def test_embedded_problems_pass_their_own_check(source: str) -> None:
-    config = validate(ProblemsConfig, {"source": source}, where="test")
-    problems = load_problems(config)
-    check = check_problems(problems.training(rng(), 300), config.grading_kind)
-    assert check.ok
-    assert check.checked == 300
+def test_a_source_lays_its_settings_under_what_was_given() -> None:
+    school = validate(ProblemsConfig, {"source": "gsm8k", "grading": "boxed"}, where="test")
+    assert (school.dataset, school.dataset_config) == ("openai/gsm8k", "main")
+    assert (school.prompt_field, school.answer_pattern) == ("question", "gsm8k")
+    assert (school.held_out_split, school.prompt_template) == ("test", "boxed")
+    assert school.grading == "boxed"
+    local = ProblemsConfig(source="gsm8k", path="sample.jsonl")
+    assert local.held_out_split is None
+    assert ProblemsConfig(source="toy").grading == "numeric"
+    for config in (school, local, ProblemsConfig(source="math")):
+        assert validate(ProblemsConfig, to_dict(config), where="test") == config
 
 
-def test_the_check_finds_problems_their_grading_cannot_read() -> None:
-    problem = Problem(id="words", prompt="name a colour", answer="red")
-    check = check_problems([problem], "numeric")
-    assert check.gold_failed == ("words",)
-    assert check.perturbed_passed == ("words",)
-    assert not check.ok
+def test_mathematics_has_the_five_documented_subjects() -> None:
+    assert ProblemsConfig(source="math").subjects == [
+        "intermediate_algebra",
+        "precalculus",
+        "number_theory",
+        "counting_and_probability",
+        "geometry",
+    ]
+    given = ProblemsConfig(source="math", subjects=["Counting & Probability", "Prealgebra"])
+    assert given.subjects == ["counting_and_probability", "prealgebra"]
 
 
-def test_real_samples_load_and_pass_the_check() -> None:
-    if not SAMPLES.exists():
-        pytest.skip(f"{SAMPLES} is not here")
-    mathematics = ProblemsConfig(source="jsonl", path=str(SAMPLES / "math_sample.jsonl"))
-    school = ProblemsConfig(
-        source="jsonl",
-        path=str(SAMPLES / "gsm8k_sample.jsonl"),
-        prompt_field="question",
-        answer_pattern=r"####\s*(.+)",
-        grading="numeric",
-    )
-    for config, minimum in ((mathematics, 200), (school, 500)):
-        problems = load_problems(config).training(rng(), minimum)
-        check = check_problems(problems, config.grading_kind)
-        assert check.ok
+def test_mathematics_from_a_file_keeps_subject_level_and_box(tmp_path: Path) -> None:
+    rows = [
+        {
+            "problem": f"p{n}",
+            "solution": f"so \\boxed{{{n}}}",
+            "type": ["Geometry", "Algebra", "Counting & Probability"][n % 3],
+            "level": f"Level {1 + n % 5}",
+        }
+        for n in range(90)
+    ]
+    path = write(tmp_path / "m.jsonl", rows)
+    problems = load_problems(ProblemsConfig(source="math", path=path, prompt_template="plain"))
+    found = problems.training(rng(), 40)
+    assert {problem.subject for problem in found} == {"geometry", "counting_and_probability"}
+    for problem in found:
+        number = int(problem.prompt.removeprefix("p"))
+        assert problem.answer == str(number)
+        assert problem.level == str(1 + number % 5)
+    assert any("no problem of the subjects intermediate_algebra" in note for note in problems.notes)
+    assert any("counting_and_probability 30, geometry 30" in note for note in problems.notes)
+    boxed = load_problems(ProblemsConfig(source="math", path=path)).training(rng(), 1)[0]
+    assert "within \\boxed{}" in boxed.prompt
+    with pytest.raises(DataError, match="holds no problem of the subjects precalculus; it has alg"):
+        load_problems(ProblemsConfig(source="math", path=path, subjects=["precalculus"]))
+
+
+def test_subjects_select_rows_of_any_file(tmp_path: Path) -> None:
+    rows = [{"problem": f"p{n}", "answer": n, "subject": f"s {n % 3}"} for n in range(60)]
+    path = write(tmp_path / "p.jsonl", rows)
+    found = load_problems(ProblemsConfig(source="jsonl", path=path, subjects=["S 1"]))
+    assert {problem.subject for problem in found.training(rng(), 30)} == {"s 1"}
+    with pytest.raises(DataError, match="no problem of subject 's_7'"):
+        load_problems(ProblemsConfig(source="jsonl", path=path, subjects=["s_1", "s_7"]))
+    bare = write(tmp_path / "bare.jsonl", numbered(9))
+    with pytest.raises(DataError, match=r"no row has a column 'subject'; set"):
+        load_problems(ProblemsConfig(source="jsonl", path=bare, subjects=["s"]))
+
+
+def test_parquet_rows_are_the_same_problems(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    lines = write(tmp_path / "p.jsonl", numbered(60))
+    table = tmp_path / "p.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(numbered(60)), table)
+    left = load_problems(ProblemsConfig(source="jsonl", path=lines))
+    right = load_problems(ProblemsConfig(source="parquet", path=str(table)))
+    assert left.held_out(3) == right.held_out(3)
+    assert left.training(rng(), 30) == right.training(rng(), 30)
+    (tmp_path / "broken.parquet").write_text("no table")
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        load_problems(ProblemsConfig(source="parquet", path=str(tmp_path / "broken.parquet")))
+    with pytest.raises(DataError, match="no such file"):
+        load_problems(ProblemsConfig(source="parquet", path=str(tmp_path / "absent.parquet")))
+
+
+def test_held_out_problems_may_have_a_file_of_their_own(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", numbered(20))
+    other = [{"problem": f"other {n}", "answer": n} for n in range(5)]
+    test = write(tmp_path / "test.jsonl", [*other, numbered(20)[3]])
+    problems = load_problems(ProblemsConfig(source="jsonl", path=train, held_out_path=test))
+    held_out = {problem.prompt for problem in problems.held_out(6)}
+    assert held_out == {"problem 3", *(f"other {n}" for n in range(5))}
+    assert not held_out & {problem.prompt for problem in problems.training(rng(), 19)}
+    assert any("1 training problems are held out too" in note for note in problems.notes)
+    with pytest.raises(DataError, match=r"6 held-out problems, 7 were asked"):
+        problems.held_out(7)
+
+
+def test_a_solution_column_is_pointed_at(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [{"problem": "a", "solution": r"\boxed{1}"}])
+    with pytest.raises(DataError, match=r"answer_field = 'solution' and problems.answer_pattern"):
+        load_problems(ProblemsConfig(source="jsonl", path=path))
+    unboxed = write(tmp_path / "q.jsonl", [{"problem": "a", "solution": "one"}])
+    with pytest.raises(DataError, match="'boxed' finds no answer in column 'solution'"):
+        load_problems(ProblemsConfig(source="math", path=unboxed, subjects=None))

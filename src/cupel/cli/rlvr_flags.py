@@ -20,6 +20,7 @@ SHORT_NAMES: Mapping[str, Sequence[str]] = {
     "evaluation.every": ["--eval-every"],
     "evaluation.problems": ["--eval-problems"],
     "problems.max_examples": ["--max-examples"],
+    "problems.subjects": ["--subjects"],
 }
 """Flat names of nested settings, as in the documented commands."""
 

@@ -49,6 +49,24 @@ class PieceTokenizer:
         ids: list[int] = self._tokenizer(text, add_special_tokens=True)["input_ids"]
         return ids[:-1] if ids and ids[-1] == self.eos_id else ids
 
+    def encode_chat(self, text: str) -> list[int]:
+        """Encode a prompt as a user's message, with the opening of the assistant's answer.
+
+        Raises:
+            DataError: the tokenizer has no chat template.
+        """
+        if not self._tokenizer.chat_template:
+            raise DataError(
+                "problems.chat_template: the model's tokenizer has no chat template (a base model "
+                "has none); leave it off"
+            )
+        message = [{"role": "user", "content": text}]
+        shown = self._tokenizer.apply_chat_template(
+            message, add_generation_prompt=True, tokenize=False
+        )
+        ids: list[int] = self._tokenizer(shown, add_special_tokens=False)["input_ids"]
+        return ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """Join the ids' bytes; special tokens have none, broken UTF-8 becomes U+FFFD."""
         return b"".join(self.piece_bytes[index] for index in ids).decode(errors="replace")

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cupel.errors import DataError
 from cupel.lab.randomness import Randomness
-from cupel.policy.protocol import Completions, Policy
+from cupel.policy.protocol import Completions, Policy, Tokenizer
+from cupel.policy.tokens import PieceTokenizer
 from cupel.rlvr.config import TrainConfig
-from cupel.rlvr.grading import Grade, grade_batch
+from cupel.rlvr.graders import check_failures, grader_of
+from cupel.rlvr.grading import Grade
 from cupel.rlvr.problems import Problem
 
 TRAINING_ROUND = "sampling"
@@ -38,6 +41,11 @@ class GradedBatch:
     def count(self, outcome: str) -> int:
         """Return how many completions have this outcome."""
         return sum(grade.outcome == outcome for grade in self.grades)
+
+    @property
+    def grader_failures(self) -> int:
+        """Number of completions on which the grader ran out of time or broke."""
+        return sum(grade.grader_failed for grade in self.grades)
 
     @property
     def size(self) -> int:
@@ -80,6 +88,9 @@ def sample_batch(
     A token's randomness depends on (run seed, purpose, round, problem's place, sample, position)
     alone, so a run's samples do not depend on what else is in the batch. A temperature of 0 is
     greedy.
+
+    Raises:
+        GateFailure: the grader fails on too many completions.
     """
     keys = [
         (round_number, place, sample)
@@ -87,7 +98,7 @@ def sample_batch(
         for sample in range(group_size)
     ]
     completions = policy.sample(
-        [policy.tokenizer.encode(problem.prompt) for problem in problems],
+        [encoded(problem.prompt, policy.tokenizer, config) for problem in problems],
         group_size=group_size,
         max_tokens=config.max_tokens,
         temperature=temperature,
@@ -100,7 +111,8 @@ def sample_batch(
         for row, length in zip(completions.tokens_NT, lengths, strict=True)
     ]
     answers = [problem.answer for problem in problems for _ in range(group_size)]
-    grades = grade_batch(texts, answers, config.problems.grading_kind)
+    grades = grader_of(config.problems).grade(texts, answers)
+    check_failures(grades, config.problems.max_grader_failure_rate)
     rewards_N = np.array([grade.reward for grade in grades])
     return GradedBatch(
         problems=problems,
@@ -109,3 +121,18 @@ def sample_batch(
         grades=grades,
         rewards_PG=rewards_N.reshape(len(problems), group_size),
     )
+
+
+def encoded(prompt: str, tokenizer: Tokenizer, config: TrainConfig) -> list[int]:
+    """Return a prompt's token ids, as a user's message where the config wants a chat template.
+
+    Raises:
+        DataError: the tokenizer has no chat template.
+    """
+    if not config.problems.chat_template:
+        return tokenizer.encode(prompt)
+    if not isinstance(tokenizer, PieceTokenizer):
+        raise DataError(
+            f"problems.chat_template: {type(tokenizer).__name__} has no chat template; leave it off"
+        )
+    return tokenizer.encode_chat(prompt)

@@ -73,6 +73,7 @@ def evaluate(
         "correct_count": batch.count("correct"),
         "incorrect_count": batch.count("incorrect"),
         "ungradable_count": batch.count("ungradable"),
+        "grader_failure_count": batch.grader_failures,
         "completion_length_mean": float(lengths.mean()),
         "max_token_hit_rate": float(1 - batch.completions.finished_N.mean()),
         "eval_time_s": time.perf_counter() - started,

@@ -12,6 +12,7 @@ from pathlib import Path
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
 from cupel.rlvr.config import TrainConfig
+from cupel.rlvr.graders import check_grader
 from cupel.rlvr.planning import PlanningDetector
 from cupel.rlvr.problems import load_problems
 from cupel.rlvr.schedules import lambda_at
@@ -38,6 +39,7 @@ def forecast(config: TrainConfig) -> Forecast:
     """
     _check_backend(config)
     PlanningDetector(config.strategic_grams, ())  # refuses unknown sets and empty phrases
+    check_grader(config.problems)
     problems = load_problems(config.problems)
     problems.held_out(config.evaluation.problems)
     evaluations = len(evaluation_steps(config))

@@ -1,6 +1,6 @@
-"""Lines and columns of a JSONL file, read strictly: damage is named by file, line and column.
+"""Rows and columns of JSONL and parquet files, read strictly: damage is named by file and row.
 
-Knows JSON objects a line. Refuses to know what a problem is.
+Knows JSON objects a line and parquet tables. Refuses to know what a problem is.
 """
 
 from __future__ import annotations
@@ -11,28 +11,52 @@ from pathlib import Path
 from typing import Any
 
 from cupel.config import did_you_mean
-from cupel.errors import DataError
+from cupel.errors import DataError, MissingExtraError
+
+Rows = list[tuple[str, dict[str, Any]]]
+"""Rows with the place each stands at, for messages."""
 
 
-def read_rows(path: Path, max_examples: int | None) -> list[tuple[int, dict[str, Any]]]:
-    """Return the objects of a JSONL file with their line numbers; blank lines are passed over.
+def read_rows(path: Path, max_examples: int | None) -> Rows:
+    """Return the rows of a file, JSONL or, by its suffix, parquet; blank lines are passed over.
 
     Raises:
         DataError: the file is missing, unreadable, or a line is not a JSON object (names it).
+        MissingExtraError: a parquet file without the pyarrow library.
     """
-    rows: list[tuple[int, dict[str, Any]]] = []
+    if path.suffix == ".parquet":
+        return _read_parquet(path, max_examples)
+    rows: Rows = []
     try:
         with path.open(encoding="utf-8") as handle:
             for number, line in enumerate(handle, start=1):
                 if max_examples is not None and len(rows) == max_examples:
                     break
                 if line.strip():
-                    rows.append((number, _object(line, f"{path} line {number}")))
+                    where = f"{path} line {number}"
+                    rows.append((where, _object(line, where)))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; mend problems.path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     return rows
+
+
+def _read_parquet(path: Path, max_examples: int | None) -> Rows:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError(f"{path}: reading parquet", "data") from None
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; mend problems.path") from None
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as parquet: {error}") from None
+    count = table.num_rows if max_examples is None else max_examples
+    rows = table.slice(0, count).to_pylist()
+    return [(f"{path} row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
@@ -50,7 +74,7 @@ def column(row: Mapping[str, Any], field: str, setting: str, where: str) -> str:
 
     Args:
         setting: the config key that names the column, for the message.
-        where: file and line, opens the message.
+        where: file and line or row, opens the message.
 
     Raises:
         DataError: the column is missing, empty, or neither text nor a number.
@@ -64,5 +88,5 @@ def column(row: Mapping[str, Any], field: str, setting: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{where}: column '{field}' is {value!r}; expected text or a number")
     if not str(value).strip():
-        raise DataError(f"{where}: column '{field}' is empty; mend or drop the line")
+        raise DataError(f"{where}: column '{field}' is empty; mend or drop the row")
     return str(value)

@@ -22,6 +22,7 @@ from cupel.rlvr.batch import TRAINING_ROUND, sample_batch
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
+from cupel.rlvr.graders import describe_grader
 from cupel.rlvr.metrics import EVALUATIONS, METRICS
 from cupel.rlvr.planning import PlanningDetector
 from cupel.rlvr.problems import ProblemSet, load_problems
@@ -175,6 +176,9 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
     )
     if context.resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")
+        context.recorder.event(f"grader: {canonical_json(describe_grader(config.problems))}")
+        for note in (f"prompt template: {config.problems.template!r}", *state.problems.notes):
+            context.recorder.event(f"problems: {note}")
         return state
     saved = context.resume.state
     policy.load(context.resume.folder)

@@ -22,7 +22,7 @@ from cupel.rlvr.arithmetic import (
     mixed_completion,
 )
 from cupel.rlvr.grading import grade
-from cupel.rlvr.problems import is_held_out
+from cupel.rlvr.problem import is_held_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
