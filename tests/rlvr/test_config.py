@@ -46,7 +46,7 @@ def test_resolving_again_changes_nothing() -> None:
         ("grpo", "grpo+none"),
         ("full", "maxrl+gtpo_sepa"),
         ("rloo", "rloo+none"),
-        ("reinforce_pp", "reinforce_pp+none"),
+        ("reinforce_pp", "reinforce_pp+none+ppo"),
         ("dr_grpo", "grpo+none+dr_grpo"),
         ("dapo", "grpo+none+dapo"),
         ("gspo", "grpo+none+gspo"),
@@ -68,10 +68,24 @@ def test_an_algorithm_stands_for_modes_and_loss(algorithm: str, label: str) -> N
 def test_labels_of_algorithms_differ_and_every_label_reads_back() -> None:
     labels = {label_of_algorithm(name) for name in ALGORITHMS}
     assert len(labels) == len(ALGORITHMS)
-    for label in ("maxrl+gtpo+cispo", "maxrl+gtpo_sepa+hicra+gspo", "rloo+entropy_mask+dapo"):
+    for label in (
+        *("maxrl+gtpo+cispo", "maxrl+gtpo_sepa+hicra+gspo", "rloo+entropy_mask+dapo"),
+        *("grpo+none+ppo", "reinforce_pp_baseline+none"),
+    ):
         assert (
             resolved(backend="toy", **condition_settings(label)).label == label == method_of(label)
         )
+
+
+def test_a_loss_beside_another_transform_is_the_algorithm_in_all_but_the_transform() -> None:
+    """Else two conditions would differ by more than their labels say."""
+    for name in ("dr_grpo", "dapo", "gspo", "cispo"):
+        named = to_dict(resolved(backend="toy", algorithm=name))
+        beside = to_dict(resolved(backend="toy", **condition_settings(f"grpo+gtpo+{name}")))
+        changed = {key for key in named if named[key] != beside[key]}
+        assert changed == {"algorithm", "transform_mode"}
+    bare = resolved(backend="toy", **condition_settings("maxrl+none+dapo"))
+    assert (bare.overlong_buffer_rate, bare.normalize) == (0.0, "none")
 
 
 def test_constants_of_an_algorithm_may_be_tuned_but_not_what_it_is() -> None:

@@ -147,7 +147,8 @@ def rloo_advantages(rewards_PG: FloatPG) -> FloatPG:
     """
     _check_finite(rewards_PG, "rloo_advantages")
     group = rewards_PG.shape[1]
-    return _centered(rewards_PG) * (group / max(group - 1, 1))
+    scaled_PG: FloatPG = _centered(rewards_PG) * (group / max(group - 1, 1))
+    return scaled_PG
 
 
 def reinforce_pp_advantages(rewards_PG: FloatPG, *, baseline: bool) -> FloatPG:
@@ -171,7 +172,8 @@ def reinforce_pp_advantages(rewards_PG: FloatPG, *, baseline: bool) -> FloatPG:
     if (kept_PG == kept_PG.flat[0]).all():
         return np.zeros(kept_PG.shape)
     centered_PG: FloatPG = kept_PG if baseline else kept_PG - kept_PG.mean()
-    return centered_PG / (kept_PG.std() + STD_EPSILON)
+    normalised_PG: FloatPG = centered_PG / (kept_PG.std() + STD_EPSILON)
+    return normalised_PG
 
 
 def overlong_penalties(

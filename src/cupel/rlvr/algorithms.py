@@ -49,8 +49,8 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 """Constants of an algorithm, those of its paper; CISPO's paper tells none, its cap of 5 is that of
 arXiv:2510.13786. They lie under what is passed, so they may be tuned."""
 
-OBJECTIVES = ("dr_grpo", "dapo", "gspo", "cispo")
-"""Algorithms that differ from their modes by the loss; they are a part of a condition's label."""
+OBJECTIVES = ("ppo", "dr_grpo", "dapo", "gspo", "cispo")
+"""Losses that are methods of their own: the last part of a condition's label."""
 
 
 def expanded(data: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,19 +75,28 @@ def expanded(data: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any
 
 def objective_of(*, kind: str, normaliser: str, uninformative_groups: str) -> str | None:
     """Return which of `OBJECTIVES` these settings amount to, None for a plain one."""
-    if kind in ("gspo", "cispo"):
-        return kind
-    if kind == "ppo" and normaliser == "constant":
+    if kind != "ppo":
+        return kind if kind in OBJECTIVES else None
+    if normaliser == "constant":
         return "dr_grpo"
-    if kind == "ppo" and normaliser == "token" and uninformative_groups == "resample":
+    if normaliser == "token" and uninformative_groups == "resample":
         return "dapo"
-    return None
+    return "ppo"
 
 
-def objective_settings(objective: str) -> dict[str, Any]:
-    """Return the loss settings of one of `OBJECTIVES`, without its advantage and transform."""
+def objective_settings(objective: str, *, advantage: str) -> dict[str, Any]:
+    """Return what one of `OBJECTIVES` stands for beside an advantage and a transform of one's own.
+
+    All that the algorithm of this name has, but what the advantage cannot honour: only grpo is
+    divided by a deviation, and maxrl takes no penalties.
+    """
+    if objective == "ppo":
+        return {"loss": {"kind": "ppo"}}
+    without = {"advantage_mode", "transform_mode"}
+    without |= {"normalize"} if advantage != "grpo" else set()
+    without |= {"overlong_buffer_rate"} if advantage == "maxrl" else set()
     whole = merge(CONSTANTS.get(objective, {}), ALGORITHMS[objective])
-    return {key: whole[key] for key in ("uninformative_groups", "loss") if key in whole}
+    return {key: value for key, value in whole.items() if key not in without}
 
 
 def condition_label(advantage: str, transform: str, *, hicra: bool, objective: str | None) -> str:
@@ -108,12 +117,21 @@ def label_of_algorithm(algorithm: str) -> str:
     >>> label_of_algorithm("full"), label_of_algorithm("gspo")
     ('maxrl+gtpo_sepa', 'grpo+none+gspo')
     """
-    modes = ALGORITHMS[algorithm]
+    return label_of(ALGORITHMS[algorithm])
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """Return the condition label of settings that name both modes; the rest is as by default."""
+    loss = settings.get("loss", {})
     return condition_label(
-        modes["advantage_mode"],
-        modes["transform_mode"],
-        hicra=False,
-        objective=algorithm if algorithm in OBJECTIVES else None,
+        settings["advantage_mode"],
+        settings["transform_mode"],
+        hicra=bool(settings.get("hicra_after_sepa")),
+        objective=objective_of(
+            kind=loss.get("kind", "importance_sampling"),
+            normaliser=loss.get("normaliser", "token"),
+            uninformative_groups=settings.get("uninformative_groups", "drop"),
+        ),
     )
 
 

@@ -72,9 +72,9 @@ def condition_settings(label: str) -> dict[str, Any]:
     """
     if label in ALGORITHMS:
         return {"algorithm": label}
-    for objective in OBJECTIVES:
-        if label == label_of_algorithm(objective):
-            return {"algorithm": objective}
+    for algorithm, fixed in ALGORITHMS.items():
+        if "loss" in fixed and label == label_of_algorithm(algorithm):
+            return {"algorithm": algorithm}
     advantage, plus, rest = label.partition("+")
     transform, _, suffix = rest.partition("+")
     if not plus:
@@ -91,7 +91,7 @@ def condition_settings(label: str) -> dict[str, Any]:
         settings["hicra_after_sepa"] = True
         parts = parts[1:]
     if parts and parts[0] in OBJECTIVES:
-        settings |= objective_settings(parts[0])
+        settings |= objective_settings(parts[0], advantage=advantage)
         parts = parts[1:]
     if parts:
         raise ConfigError(

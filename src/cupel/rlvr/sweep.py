@@ -12,7 +12,7 @@ from typing import Any
 
 from cupel.config import merge
 from cupel.errors import ConfigError
-from cupel.rlvr.algorithms import condition_label, label_of_algorithm, objective_of
+from cupel.rlvr.algorithms import label_of, label_of_algorithm
 from cupel.rlvr.campaign import condition_settings
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 
@@ -120,17 +120,7 @@ def method_of(label: str) -> str:
     settings = condition_settings(label)
     if "algorithm" in settings:
         return label_of_algorithm(settings["algorithm"])
-    loss = settings.get("loss", {})
-    return condition_label(
-        settings["advantage_mode"],
-        settings["transform_mode"],
-        hicra=bool(settings.get("hicra_after_sepa")),
-        objective=objective_of(
-            kind=loss.get("kind", "importance_sampling"),
-            normaliser=loss.get("normaliser", "token"),
-            uninformative_groups=settings.get("uninformative_groups", "drop"),
-        ),
-    )
+    return label_of(settings)
 
 
 def shared_settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
