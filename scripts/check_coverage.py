@@ -11,6 +11,8 @@ from pathlib import Path
 PURE = (
     "src/cupel/stats/",
     "src/cupel/rlvr/advantages.py",
+    "src/cupel/rlvr/algorithms.py",
+    "src/cupel/rlvr/batch_credit.py",
     "src/cupel/rlvr/credit.py",
     "src/cupel/rlvr/planning.py",
     "src/cupel/rlvr/schedules.py",

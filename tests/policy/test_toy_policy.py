@@ -59,20 +59,24 @@ def test_samples_follow_the_uniforms_and_scores_are_exact(small: Any) -> None:
     assert (completions.tokens_NT[mask_NT] > 0).all()
 
 
-def test_the_gradient_is_the_finite_difference(small: Any) -> None:
+@pytest.mark.parametrize("kl_coef", [0.0, 0.4])
+def test_the_gradient_is_the_finite_difference(small: Any, kl_coef: float) -> None:
     policy = ToyPolicy(seed=4)
     completions = small.sample(policy, PROMPTS, max_tokens=4)
     values = np.random.default_rng(3).normal(size=(12, 4))
     tokens = int(completions.mask_NT.sum())
+    reference = np.where(completions.mask_NT, np.random.default_rng(5).normal(-3, 1, (12, 4)), 0.0)
     table = policy._logits_CTV.copy()
 
     def objective(logits_CTV: np.ndarray) -> float:
         pi = softmax(np.repeat(logits_CTV, 4, axis=0)[:, :4])
         picked = np.take_along_axis(pi, completions.tokens_NT[..., None].astype(int), -1)[..., 0]
         logs = np.log(picked, where=completions.mask_NT, out=np.zeros_like(picked))
-        return float(-(logs * values).sum() / tokens)
+        gap = reference - logs
+        return float((kl_coef * (np.exp(gap) - gap - 1) - logs * values).sum() / tokens)
 
-    step(policy, completions, lr=1.0)
+    loss = LossConfig(kl_coef=kl_coef)
+    step(policy, completions, lr=1.0, loss=loss, reference_logprobs_NT=reference)
     moved = np.nan_to_num(table, neginf=0.0) - np.nan_to_num(policy._logits_CTV, neginf=0.0)
     rng = np.random.default_rng(0)
     for _ in range(40):
@@ -83,6 +87,20 @@ def test_the_gradient_is_the_finite_difference(small: Any) -> None:
         slope = (objective(up) - objective(down)) / 2e-5
         assert moved[at] == pytest.approx(slope, abs=1e-8)
     assert np.abs(moved).max() > 1e-3
+
+
+def test_the_reference_is_the_policy_before_its_first_update(small: Any, tmp_path: Path) -> None:
+    policy = ToyPolicy(seed=4)
+    completions = small.sample(policy, PROMPTS, max_tokens=8)
+    before = policy.score(completions).logprobs_NT
+    np.testing.assert_array_equal(policy.score_reference(completions), before)
+    step(policy, completions)
+    policy.save(tmp_path)
+    again = ToyPolicy(seed=99)
+    again.load(tmp_path)
+    assert (policy.score(completions).logprobs_NT != before).any()
+    for one in (policy, again):
+        np.testing.assert_array_equal(one.score_reference(completions), before)
 
 
 def test_it_learns_a_rewarded_digit() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +83,16 @@ class Scores:
 class LossConfig(Config):
     """The policy-gradient loss."""
 
-    kind: Literal["importance_sampling", "ppo"] = "importance_sampling"
-    """importance_sampling: -sum(ratio * A); ppo: the clipped surrogate (arXiv:1707.06347)."""
+    kind: Literal["importance_sampling", "ppo", "gspo", "cispo"] = "importance_sampling"
+    """importance_sampling: -sum(ratio * A); ppo: the clipped surrogate (arXiv:1707.06347); gspo:
+    the same with one ratio a completion (arXiv:2507.18071); cispo: -sum(min(ratio, cap) * A *
+    logprob), no gradient through the weight (arXiv:2506.13585)."""
     clip_eps: float = 0.2
-    """Lower clip range of the ratio (ppo): the ratio is not rewarded below 1 - clip_eps."""
+    """Lower clip range of the ratio (ppo, gspo): it is not rewarded below 1 - clip_eps. GSPO's
+    ratio is a mean over tokens and wants a far smaller range, 3e-4 in its paper."""
     clip_eps_high: float | None = None
-    """Upper clip range (DAPO clip-higher, arXiv:2503.14476); None: the same as clip_eps."""
+    """Upper clip range (DAPO clip-higher, arXiv:2503.14476); None: the same as clip_eps. Under
+    cispo the cap of the weight is 1 + clip_eps_high, and it must be given."""
     dual_clip: float | None = None
     """Dual-clip constant c > 1: bounds the loss of negative advantages at c*|A|
     (arXiv:1912.09729)."""
@@ -96,6 +100,14 @@ class LossConfig(Config):
     """token: sum / tokens of the trained rows; sequence: mean over rows of the row's token mean;
     constant: sum / (trained rows * max_tokens) (Dr. GRPO, arXiv:2503.20783). Always over the whole
     batch before the first microbatch, so microbatching never changes the result."""
+    kl_coef: float = 0.0
+    """Coefficient of the KL penalty to the policy training began with: k3 estimate a token, in the
+    loss (arXiv:2402.03300 eq. 4). 0: none, and no reference is scored."""
+    sampler_correction: Literal["none", "truncate"] = "none"
+    """truncate: each token's term is multiplied by min(pi_old / q, sampler_cap), without gradient,
+    where q is what the sampler drew from. Needs top_p = 1: a truncated q has other support."""
+    sampler_cap: float = 2.0
+    """Largest weight of the sampler correction."""
 
 
 Credit = Callable[
@@ -106,7 +118,13 @@ Credit = Callable[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateResult:
-    """One optimizer step's record. `scores` covers every row, trained or not."""
+    """One optimizer step's record. `scores` covers every row, trained or not.
+
+    Attributes:
+        reference_kl: mean k3 estimate over trained tokens; None without a KL penalty.
+        sampler_truncated_rate: share of trained tokens whose sampler correction met its cap; None
+            without the correction.
+    """
 
     scores: Scores
     loss: float
@@ -115,15 +133,22 @@ class UpdateResult:
     ratio_max: float
     clip_fraction: float
     trained_tokens: int
+    reference_kl: float | None = None
+    sampler_truncated_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do; an algorithm that needs more is refused at plan time."""
+    """What a backend can do; an algorithm that needs more is refused at plan time.
+
+    Attributes:
+        reference: whether it is a `ReferencePolicy`.
+    """
 
     token_advantages: bool
     entropies: bool
     exact_resume: bool
+    reference: bool = False
 
 
 class Policy(Protocol):
@@ -185,4 +210,30 @@ class Policy(Protocol):
 
     def weights_sha256(self) -> str:
         """Hash of all weights, for the record."""
+        ...
+
+
+@runtime_checkable
+class ReferencePolicy(Policy, Protocol):
+    """A policy that still knows the weights its training began with."""
+
+    def score_reference(self, completions: Completions) -> FloatNT:
+        """Return log pi_ref (T = 1) of every sampled token, 0 on padding, without gradient.
+
+        pi_ref is the policy before the first update of the run, also after `load`.
+        """
+        ...
+
+    def update(
+        self,
+        completions: Completions,
+        *,
+        trained_N: NDArray[np.bool_],
+        credit: Credit,
+        loss: LossConfig,
+        lr: float,
+        old_logprobs_NT: FloatNT | None = None,
+        reference_logprobs_NT: FloatNT | None = None,
+    ) -> UpdateResult:
+        """Update as `Policy.update` does; with `loss.kl_coef` > 0 the reference must be given."""
         ...

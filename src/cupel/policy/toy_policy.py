@@ -74,7 +74,9 @@ class ToyTokenizer:
 class ToyPolicy:
     """logits[context, position, vocabulary], sampled, scored and trained exactly."""
 
-    capabilities = Capabilities(token_advantages=True, entropies=True, exact_resume=True)
+    capabilities = Capabilities(
+        token_advantages=True, entropies=True, exact_resume=True, reference=True
+    )
 
     def __init__(self, *, seed: int = 0, grad_clip: float = float("inf")) -> None:
         """Start near the uniform distribution; `seed` draws the first logits."""
@@ -122,6 +124,15 @@ class ToyPolicy:
             entropies_NT=entropies_NT.astype(np.float32),
         )
 
+    def score_reference(self, completions: Completions) -> FloatNT:
+        """Return exact log-probabilities under the first logits, which the seed determines."""
+        tokens_NT, mask_NT = completions.tokens_NT.astype(np.intp), completions.mask_NT
+        first_PTV = np.stack(
+            [self._first_logits(prompt, tokens_NT.shape[1]) for prompt in completions.prompts]
+        )
+        pi_NTV = np.repeat(softmax(first_PTV), completions.group_size, axis=0)
+        return _picked_log(pi_NTV, tokens_NT, mask_NT)
+
     def update(
         self,
         completions: Completions,
@@ -131,6 +142,7 @@ class ToyPolicy:
         loss: LossConfig,
         lr: float,
         old_logprobs_NT: FloatNT | None = None,
+        reference_logprobs_NT: FloatNT | None = None,
     ) -> UpdateResult:
         """Take one step of gradient descent: logits -= lr * gradient, norm-clipped.
 
@@ -142,7 +154,9 @@ class ToyPolicy:
             logprobs_NT=logprobs_NT.astype(np.float32),
             entropies_NT=entropies_NT.astype(np.float32),
         )
-        record = UpdateRecord(completions, trained_N, credit, loss, old_logprobs_NT)
+        record = UpdateRecord(
+            completions, trained_N, credit, loss, old_logprobs_NT, reference_logprobs_NT
+        )
         rows_B = np.flatnonzero(trained_N)
         if not len(rows_B):
             return record.result(scores, grad_norm=0.0)

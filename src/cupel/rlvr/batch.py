@@ -1,12 +1,14 @@
 """One graded batch: problems, their completions, and the grades.
 
-Knows how to sample and grade. Refuses to know advantages, losses and where rows are written.
+Knows how to sample and grade, once or until enough groups differ. Refuses to know the size of
+an advantage, losses and where rows are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,11 @@ from cupel.errors import DataError
 from cupel.lab.randomness import Randomness
 from cupel.policy.protocol import Completions, Policy, Tokenizer
 from cupel.policy.tokens import PieceTokenizer
+from cupel.rlvr.advantages import mixed_groups
 from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.graders import check_failures, grader_of
 from cupel.rlvr.grading import Grade
-from cupel.rlvr.problems import Problem
+from cupel.rlvr.problems import Problem, ProblemSet
 
 TRAINING_ROUND = "sampling"
 EVALUATION_ROUND = "evaluation"
@@ -30,6 +33,7 @@ class GradedBatch:
 
     Attributes:
         rewards_PG: 1 for correct, else 0.
+        rounds: rounds of sampling behind it.
     """
 
     problems: Sequence[Problem]
@@ -37,6 +41,7 @@ class GradedBatch:
     texts: Sequence[str]
     grades: Sequence[Grade]
     rewards_PG: NDArray[np.float64]
+    rounds: int = 1
 
     def count(self, outcome: str) -> int:
         """Return how many completions have this outcome."""
@@ -71,6 +76,75 @@ class GradedBatch:
         return float(np.mean(shares))
 
 
+def sample_training_batch(
+    policy: Policy,
+    problems: ProblemSet,
+    config: TrainConfig,
+    randomness: Randomness,
+    *,
+    step: int,
+) -> GradedBatch:
+    """Sample the batch of a step: `batch_size` problems, and under `resample` more in rounds.
+
+    A round draws `batch_size` further problems; rounds end once `batch_size` groups have rewards
+    that differ, or after `resample_rounds`. Every sampled group is in the batch, whatever its
+    rewards. The first round is the batch that a run without resampling would have had.
+
+    Source: dynamic sampling, DAPO, arXiv:2503.14476 eq. 11. Departure: a bound on the rounds.
+    """
+    most = config.resample_rounds if config.uninformative_groups == "resample" else 1
+    rounds: list[GradedBatch] = []
+    found = 0
+    while len(rounds) < most and found < config.batch_size:
+        number = len(rounds)
+        order = randomness.generator("problem_order", *((step, number) if number else (step,)))
+        rounds.append(
+            sample_batch(
+                policy,
+                problems.training(order, config.batch_size),
+                config,
+                randomness,
+                purpose=TRAINING_ROUND,
+                round_number=step,
+                group_size=config.group_size,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                first_place=number * config.batch_size,
+            )
+        )
+        found += int(mixed_groups(rounds[-1].rewards_PG).sum())
+    return rounds[0] if len(rounds) == 1 else joined(rounds)
+
+
+def joined(rounds: Sequence[GradedBatch]) -> GradedBatch:
+    """Return the groups of several rounds as one batch, in order."""
+    parts = [one.completions for one in rounds]
+    width = max(part.tokens_NT.shape[1] for part in parts)
+
+    def rows(name: str) -> NDArray[Any]:
+        arrays = [getattr(part, name) for part in parts]
+        if arrays[0].ndim == 2:
+            arrays = [np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays]
+        return np.concatenate(arrays)
+
+    return GradedBatch(
+        problems=[problem for one in rounds for problem in one.problems],
+        completions=Completions(
+            prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            group_size=parts[0].group_size,
+            tokens_NT=rows("tokens_NT"),
+            lengths_N=rows("lengths_N"),
+            finished_N=rows("finished_N"),
+            sampler_logprobs_NT=rows("sampler_logprobs_NT"),
+            policy_logprobs_NT=rows("policy_logprobs_NT"),
+        ),
+        texts=[text for one in rounds for text in one.texts],
+        grades=[grade for one in rounds for grade in one.grades],
+        rewards_PG=np.concatenate([one.rewards_PG for one in rounds]),
+        rounds=len(rounds),
+    )
+
+
 def sample_batch(
     policy: Policy,
     problems: Sequence[Problem],
@@ -82,6 +156,7 @@ def sample_batch(
     group_size: int,
     temperature: float,
     top_p: float = 1.0,
+    first_place: int = 0,
 ) -> GradedBatch:
     """Sample `group_size` completions a problem and grade them.
 
@@ -89,12 +164,15 @@ def sample_batch(
     alone, so a run's samples do not depend on what else is in the batch. A temperature of 0 is
     greedy.
 
+    Args:
+        first_place: place of the first problem within its round of training or evaluation.
+
     Raises:
         GateFailure: the grader fails on too many completions.
     """
     keys = [
         (round_number, place, sample)
-        for place in range(len(problems))
+        for place in range(first_place, first_place + len(problems))
         for sample in range(group_size)
     ]
     completions = policy.sample(

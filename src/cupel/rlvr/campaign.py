@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any
 
 from cupel.config import did_you_mean, merge
 from cupel.errors import ConfigError
-from cupel.rlvr.advantages import AdvantageMode
-from cupel.rlvr.config import ALGORITHMS
-from cupel.rlvr.credit import TransformMode
+from cupel.rlvr.advantages import ADVANTAGE_MODES
+from cupel.rlvr.algorithms import (
+    ALGORITHMS,
+    OBJECTIVES,
+    label_of_algorithm,
+    objective_settings,
+)
+from cupel.rlvr.credit import BATCH_TRANSFORMS, TRANSFORM_MODES
 
 CAMPAIGN_CONDITIONS = (
     "grpo+none",
@@ -57,12 +62,19 @@ def condition_settings(label: str) -> dict[str, Any]:
     {'advantage_mode': 'maxrl', 'transform_mode': 'gtpo_hicra'}
     >>> condition_settings("full")
     {'algorithm': 'full'}
+    >>> condition_settings("grpo+none+dapo")
+    {'algorithm': 'dapo'}
+    >>> condition_settings("maxrl+gtpo+cispo")["loss"]["kind"]
+    'cispo'
 
     Raises:
         ConfigError: the label is neither an algorithm nor advantage+transform.
     """
     if label in ALGORITHMS:
         return {"algorithm": label}
+    for algorithm, fixed in ALGORITHMS.items():
+        if "loss" in fixed and label == label_of_algorithm(algorithm):
+            return {"algorithm": algorithm}
     advantage, plus, rest = label.partition("+")
     transform, _, suffix = rest.partition("+")
     if not plus:
@@ -71,14 +83,20 @@ def condition_settings(label: str) -> dict[str, Any]:
             f"condition '{label}': expected an algorithm ({', '.join(ALGORITHMS)}) or "
             f"advantage+transform; {did_you_mean(label, known)}"
         )
-    _check_mode(label, "advantage mode", advantage, get_args(AdvantageMode))
-    _check_mode(label, "transform mode", transform, get_args(TransformMode))
+    _check_mode(label, "advantage mode", advantage, ADVANTAGE_MODES)
+    _check_mode(label, "transform mode", transform, (*TRANSFORM_MODES, *BATCH_TRANSFORMS))
     settings: dict[str, Any] = {"advantage_mode": advantage, "transform_mode": transform}
-    if suffix == "hicra" and transform == "gtpo_sepa":
+    parts = suffix.split("+") if suffix else []
+    if parts[:1] == ["hicra"] and transform == "gtpo_sepa":
         settings["hicra_after_sepa"] = True
-    elif suffix:
+        parts = parts[1:]
+    if parts and parts[0] in OBJECTIVES:
+        settings |= objective_settings(parts[0], advantage=advantage)
+        parts = parts[1:]
+    if parts:
         raise ConfigError(
-            f"condition '{label}': '+{suffix}' is unknown; only gtpo_sepa+hicra has a third part"
+            f"condition '{label}': '+{'+'.join(parts)}' is unknown; a third part is the loss "
+            f"({', '.join(OBJECTIVES)}), and only gtpo_sepa+hicra has another"
         )
     return settings
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cupel.config import Config, merge
+from cupel.config import Config
 from cupel.errors import ConfigError
 from cupel.policy.config import Backend, PolicySettings
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
-from cupel.rlvr.advantages import AdvantageMode, Normalize
+from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
+from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
 
@@ -65,12 +66,14 @@ class TrainConfig(Config):
     """tiny: a model shipped with Cupel; torch: any Hugging Face causal LM; toy: a numpy table."""
     model: str | None = None
     """Model folder or hub id (backend torch)."""
-    algorithm: Literal["grpo", "full"] | None = None
-    """Shorthand: grpo = grpo+none; full = maxrl+gtpo_sepa. Excludes the two modes below."""
+    algorithm: Algorithm | None = None
+    """Shorthand: grpo = grpo+none; full = maxrl+gtpo_sepa; rloo, reinforce_pp, dr_grpo, dapo, gspo,
+    cispo: modes and loss of their papers. Excludes other values of what it stands for."""
     advantage_mode: AdvantageMode = "maxrl"
-    """Advantage of a completion within its group."""
+    """Advantage of a completion: within its group, or within the batch (reinforce_pp)."""
     transform_mode: TransformMode = "gtpo_sepa"
-    """Shaping of the advantage over a completion's tokens."""
+    """Shaping of the advantage over a completion's tokens; gtpo_paper and entropy_mask first score
+    the whole batch, one forward pass more."""
     normalize: Normalize = "none"
     """std divides GRPO's advantages by the group's standard deviation + 1e-6 (arXiv:2402.03300)."""
     max_steps: int = Field(default=500, ge=1)
@@ -87,15 +90,29 @@ class TrainConfig(Config):
     """Nucleus of the sampler. Below 1 the sampler and the trained policy differ on purpose."""
     lr: float = Field(default=4e-5, gt=0)
     """Learning rate of AdamW, constant."""
-    uninformative_groups: Literal["drop", "keep"] = "drop"
+    uninformative_groups: Literal["drop", "keep", "resample"] = "drop"
     """Groups whose rewards are all equal teach nothing. drop: they are scored and logged, and count
-    neither in the update nor in the loss's normaliser; keep: they count in the normaliser."""
+    neither in the update nor in the loss's normaliser; keep: they count in the normaliser;
+    resample: as drop, and more problems are sampled until batch_size groups differ (DAPO)."""
+    resample_rounds: int = Field(default=3, ge=1)
+    """Most rounds of batch_size problems a step under resample, the first included. A step that
+    finds fewer groups trains on those it found."""
+    overlong_buffer_rate: float = Field(default=0.0, ge=0, le=1)
+    """Last share of max_tokens in which a completion is penalised for its length, linearly (DAPO's
+    soft overlong punishment); 0: none. It enters the advantages, never correct_rate."""
+    overlong_penalty: float = Field(default=0.5, gt=0)
+    """Penalty of a completion of max_tokens; DAPO's 1 on rewards of -1 and 1 is 0.5 on 0 and 1."""
     updates_per_batch: int = Field(default=1, ge=1)
-    """Optimizer steps on each batch; more than 1 wants the ppo loss."""
+    """Optimizer steps on each batch; more than 1 wants a loss that bounds the ratio."""
     loss: LossConfig = Field(default_factory=LossConfig)
     """The policy-gradient loss."""
     gtpo_beta: float = Field(default=0.1, ge=0)
     """GTPO entropy weighting; 0 is uniform."""
+    gtpo_normalize: Literal["advantage", "outcome"] = "advantage"
+    """gtpo_paper only. advantage: its weights multiply the advantage; outcome: the paper's own
+    normalisation, successes and failures each to mean 0 by themselves."""
+    entropy_top_share: float = Field(default=0.2, gt=0, le=1)
+    """entropy_mask only: share of the batch's tokens, those of highest entropy, that get credit."""
     hicra_alpha: float = Field(default=0.2, ge=0, lt=1)
     """HICRA amplification of planning tokens."""
     hicra_after_sepa: bool = False
@@ -135,7 +152,7 @@ class TrainConfig(Config):
         if self.loss.kind == "importance_sampling" and self.updates_per_batch > 1:
             raise ValueError(
                 f"updates_per_batch = {self.updates_per_batch} with the importance_sampling loss "
-                "has no bound on the ratio; use loss.kind = 'ppo'"
+                "has no bound on the ratio; use loss.kind = 'ppo', 'gspo' or 'cispo'"
             )
         if self.normalize == "std" and self.advantage_mode != "grpo":
             raise ValueError(
@@ -144,29 +161,64 @@ class TrainConfig(Config):
             )
         if self.backend == "torch" and self.model is None:
             raise ValueError("backend 'torch' needs a model: a folder or a hub id")
-        if self.advantage_mode == "maxrl" and self.normalize != "none":
-            raise ValueError(
-                f"normalize = '{self.normalize}' with advantage_mode 'maxrl', which divides by "
-                "the group mean already; use normalize = 'none', or advantage_mode 'grpo'"
-            )
         try:
             check_loss(self.loss)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
 
+    @model_validator(mode="after")
+    def _methods_agree(self) -> TrainConfig:
+        """Refuse parts of different methods that would not do what they say beside each other."""
+        if self.advantage_mode in OF_THE_BATCH and self.uninformative_groups == "resample":
+            raise ValueError(
+                f"uninformative_groups = 'resample' with advantage_mode '{self.advantage_mode}', "
+                "whose baseline is the batch: every group teaches; use 'drop'"
+            )
+        if self.overlong_buffer_rate > 0 and self.advantage_mode == "maxrl":
+            raise ValueError(
+                f"overlong_buffer_rate = {self.overlong_buffer_rate:g} with advantage_mode "
+                "'maxrl', which divides by a mean of rewards that must not be negative; use "
+                "advantage_mode 'grpo', or overlong_buffer_rate = 0"
+            )
+        if self.loss.sampler_correction != "none" and self.top_p < 1:
+            raise ValueError(
+                f"loss.sampler_correction = '{self.loss.sampler_correction}' with top_p = "
+                f"{self.top_p:g}: the sampler never draws what it cut off, and no weight corrects "
+                "that; use top_p = 1, or loss.sampler_correction = 'none'"
+            )
+        if self.transform_mode == "entropy_mask" and self.uncertainty_kind != "entropy":
+            raise ValueError(
+                f"transform_mode = 'entropy_mask' with uncertainty_kind "
+                f"'{self.uncertainty_kind}': it masks by the entropy of the full distribution; "
+                "use uncertainty_kind = 'entropy'"
+            )
+        if self.gtpo_normalize != "advantage" and self.transform_mode != "gtpo_paper":
+            raise ValueError(
+                f"gtpo_normalize = '{self.gtpo_normalize}' with transform_mode "
+                f"'{self.transform_mode}': only gtpo_paper has the choice; drop one of them"
+            )
+        if self.transform_mode == "gtpo_paper" and self.gtpo_beta > 1:
+            raise ValueError(
+                f"gtpo_beta = {self.gtpo_beta:g} with transform_mode 'gtpo_paper', whose two parts "
+                "sum to 1; use a gtpo_beta of at most 1"
+            )
+        return self
+
     @property
     def label(self) -> str:
-        """The condition label, e.g. `maxrl+gtpo_sepa`."""
-        suffix = "+hicra" if self.hicra_after_sepa and self.transform_mode == "gtpo_sepa" else ""
-        return f"{self.advantage_mode}+{self.transform_mode}{suffix}"
+        """The condition label, e.g. `maxrl+gtpo_sepa` or `grpo+none+dapo`."""
+        return condition_label(
+            self.advantage_mode,
+            self.transform_mode,
+            hicra=self.hicra_after_sepa,
+            objective=objective_of(
+                kind=self.loss.kind,
+                normaliser=self.loss.normaliser,
+                uninformative_groups=self.uninformative_groups,
+            ),
+        )
 
-
-ALGORITHMS: dict[str, dict[str, str]] = {
-    "grpo": {"advantage_mode": "grpo", "transform_mode": "none"},
-    "full": {"advantage_mode": "maxrl", "transform_mode": "gtpo_sepa"},
-}
-"""What each `algorithm` stands for."""
 
 BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -210,7 +262,7 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """Expand `algorithm` and lay the backend's defaults under the data the user passed.
 
     Raises:
-        ConfigError: `algorithm` together with one of the modes it stands for.
+        ConfigError: a setting that contradicts what `algorithm` stands for.
     """
     backend = str(data.get("backend", "tiny"))
     if backend in ("tiny", "toy") and data.get("model") is not None:
@@ -218,14 +270,4 @@ def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
             f"model = {data['model']!r} with backend '{backend}', which has its own model; "
             "use backend = 'torch'"
         )
-    resolved = merge(BACKEND_DEFAULTS.get(backend, {}), data)
-    algorithm = data.get("algorithm")
-    if algorithm in ALGORITHMS:
-        for key, value in ALGORITHMS[algorithm].items():
-            if data.get(key, value) != value:
-                raise ConfigError(
-                    f"algorithm = '{algorithm}' means {key} = '{value}', but {key} = "
-                    f"'{data[key]}' was given; drop one of them"
-                )
-            resolved[key] = value
-    return resolved
+    return expanded(data, BACKEND_DEFAULTS.get(backend, {}))

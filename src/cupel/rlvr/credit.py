@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,21 @@ from numpy.typing import NDArray
 from cupel.config import did_you_mean
 from cupel.errors import AlgorithmicFailure, ConfigError, DataError
 
-TransformMode = Literal["none", "gtpo", "gtpo_hicra", "gtpo_sepa"]
+RowTransform = Literal["none", "gtpo", "gtpo_hicra", "gtpo_sepa"]
+BatchTransform = Literal["gtpo_paper", "entropy_mask"]
+TransformMode = Literal[RowTransform, BatchTransform]
 UncertaintyKind = Literal["entropy", "surprisal", "predictive_variance"]
 
 FloatNT = NDArray[np.float64]
 AnyFloatNT = NDArray[np.floating[Any]]
 BoolNT = NDArray[np.bool_]
 
-TRANSFORM_MODES = ("none", "gtpo", "gtpo_hicra", "gtpo_sepa")
+TRANSFORM_MODES = get_args(RowTransform)
+"""Transforms that shape every completion by itself."""
+
+BATCH_TRANSFORMS = get_args(BatchTransform)
+"""Transforms that must see the whole batch; their arithmetic is `cupel.rlvr.batch_credit`."""
+
 UNCERTAINTY_KINDS = ("entropy", "surprisal", "predictive_variance")
 
 FLAT_UNCERTAINTY = 1e-7
@@ -139,7 +146,7 @@ def sepa_pool(
 
 
 def token_advantages(
-    mode: TransformMode,
+    mode: RowTransform,
     advantages_N: NDArray[np.float64],
     uncertainty_NT: AnyFloatNT,
     mask_NT: BoolNT,

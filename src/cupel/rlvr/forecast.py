@@ -11,13 +11,21 @@ from pathlib import Path
 
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
+from cupel.rlvr.advantages import OF_THE_BATCH
 from cupel.rlvr.config import TrainConfig
+from cupel.rlvr.credit import BATCH_TRANSFORMS
 from cupel.rlvr.graders import check_grader
 from cupel.rlvr.planning import PlanningDetector
 from cupel.rlvr.problems import load_problems
 from cupel.rlvr.schedules import lambda_at
 
 LOW_LAMBDA = 0.5
+
+GSPO_WIDE = 0.05
+"""A clip range of a completion's mean ratio from which on it will hardly ever act."""
+
+REFERENCE_BACKENDS = ("toy",)
+"""Backends whose policy declares the capability `reference`."""
 
 PRELOAD: dict[str, tuple[str, ...]] = {
     "toy": (),
@@ -46,7 +54,8 @@ def forecast(config: TrainConfig) -> Forecast:
     per_evaluation = config.evaluation.problems * (
         config.evaluation.samples + int(config.evaluation.greedy)
     )
-    training = config.max_steps * config.batch_size * config.group_size
+    rounds = config.resample_rounds if config.uninformative_groups == "resample" else 1
+    training = config.max_steps * config.batch_size * config.group_size * rounds
     completions = training + evaluations * per_evaluation
     notes = [*problems.notes]
     warnings = []
@@ -58,7 +67,9 @@ def forecast(config: TrainConfig) -> Forecast:
                 f"sepa_lambda reaches only {reached:.2f} by step {config.max_steps - 1}: SEPA will "
                 "hardly differ from gtpo. Lower sepa_steps or sepa_delay_steps, or run longer"
             )
-    if config.group_size == 1:
+    notes += _notes_on_credit(config)
+    warnings += _warnings_of_the_method(config)
+    if config.group_size == 1 and config.advantage_mode not in OF_THE_BATCH:
         warnings.append("group_size = 1: every advantage is 0 and nothing will be learned")
     if config.top_p < 1:
         warnings.append(
@@ -77,6 +88,47 @@ def forecast(config: TrainConfig) -> Forecast:
     )
 
 
+def _notes_on_credit(config: TrainConfig) -> list[str]:
+    notes = []
+    if config.uninformative_groups == "resample":
+        notes.append(
+            f"a step samples up to {config.resample_rounds} rounds of {config.batch_size} problems "
+            "until as many groups differ; the costs are those of all rounds"
+        )
+    if config.transform_mode in BATCH_TRANSFORMS:
+        notes.append(
+            f"transform_mode '{config.transform_mode}' scores the batch before the update: one "
+            "forward pass more a step"
+        )
+    if config.loss.kind == "gspo" and config.transform_mode != "none":
+        notes.append(
+            f"loss.kind 'gspo' with transform_mode '{config.transform_mode}': GSPO's token form, "
+            "one ratio a completion and an advantage a token"
+        )
+    return notes
+
+
+def _warnings_of_the_method(config: TrainConfig) -> list[str]:
+    loss, warnings = config.loss, []
+    if loss.kind != "importance_sampling" and config.updates_per_batch == 1:
+        warnings.append(
+            f"loss.kind '{loss.kind}' with updates_per_batch = 1: the ratio is 1, no clip ever "
+            "acts, and the gradient is that of importance_sampling; use updates_per_batch of 2 or "
+            "more to try the clip"
+        )
+    if config.gtpo_normalize == "outcome":
+        warnings.append(
+            "gtpo_normalize = 'outcome': the advantages of successes sum to zero, and so do those "
+            "of failures: right and wrong are no longer told apart, only tokens within each"
+        )
+    if loss.kind == "gspo" and loss.clip_eps > GSPO_WIDE:
+        warnings.append(
+            f"loss.clip_eps = {loss.clip_eps:g} with loss.kind 'gspo': its ratio is a mean over a "
+            "completion's tokens and hardly leaves 1; the paper uses 3e-4 and 4e-4"
+        )
+    return warnings
+
+
 def evaluation_steps(config: TrainConfig) -> list[int]:
     """Return the numbers of updates after which the policy is evaluated."""
     return sorted({*range(0, config.max_steps, config.evaluation.every), config.max_steps})
@@ -93,6 +145,12 @@ def _check_backend(config: TrainConfig) -> None:
         raise PlanError(
             f"backend 'tiny' cannot run problems.source '{source}': its closed vocabulary knows "
             "only the arithmetic problems. Use backend 'torch' with a model of your own"
+        )
+    if config.loss.kl_coef > 0 and config.backend not in REFERENCE_BACKENDS:
+        raise PlanError(
+            f"loss.kl_coef = {config.loss.kl_coef:g}: backend '{config.backend}' keeps no "
+            f"reference policy (those that do: {', '.join(REFERENCE_BACKENDS)}); set "
+            "loss.kl_coef = 0"
         )
     if config.backend == "toy":
         return

@@ -31,6 +31,7 @@ class StepRecord:
         scores: of every row, under the policy before the update.
         update: the optimizer step, or None when no group was mixed.
         uncertainty_NT: uncertainty of every sampled token under the policy before the update.
+        penalties_PG: overlong penalties, None where the run has none.
         sepa_gate_open: of the schedule state that this step used.
     """
 
@@ -40,6 +41,7 @@ class StepRecord:
     scores: Scores
     update: UpdateResult | None
     uncertainty_NT: Float
+    penalties_PG: Float | None
     sampler: SamplerStatistics
     sepa_gate_open: bool
     running_correct_rate: float
@@ -100,7 +102,9 @@ def metrics_row(
         "groups_all_right": groups.all_right,
         "groups_all_wrong": groups.all_wrong,
         "groups_mixed": groups.mixed,
+        "sampling_rounds": batch.rounds,
         **_update_columns(record),
+        **_mask_columns(record),
         "sampler_kl": record.sampler.sampler_kl,
         "sampler_ratio_mean": record.sampler.sampler_ratio_mean,
         "completion_length_mean": float(lengths_N.mean()),
@@ -128,14 +132,34 @@ def metrics_row(
 
 def _update_columns(record: StepRecord) -> dict[str, Scalar]:
     update = record.update
-    names = ("loss", "grad_norm", "ratio_mean", "ratio_max", "clip_fraction")
+    names = (
+        *("loss", "grad_norm", "ratio_mean", "ratio_max", "clip_fraction"),
+        *("reference_kl", "sampler_truncated_rate"),
+    )
     if update is None:
-        return {"num_datums": 0, "trained_tokens": 0, **dict.fromkeys(names)}
+        return {"groups_trained": 0, "num_datums": 0, "trained_tokens": 0, **dict.fromkeys(names)}
+    rows = int(record.shaping.trained_N.sum())
     columns: dict[str, Scalar] = {
-        "num_datums": int(record.shaping.trained_N.sum()),
+        "groups_trained": rows // record.shaping.config.group_size,
+        "num_datums": rows,
         "trained_tokens": update.trained_tokens,
     }
     return columns | {name: getattr(update, name) for name in names}
+
+
+def _mask_columns(record: StepRecord) -> dict[str, Scalar]:
+    """Return what the entropy mask kept and the length penalty took; None where there is none."""
+    shaping, penalties_PG = record.shaping, record.penalties_PG
+    threshold = shaping.threshold(record.uncertainty_NT)
+    kept = None
+    if threshold is not None:
+        used_NT = shaping.mask_NT & shaping.trained_N[:, None]
+        kept = float((record.uncertainty_NT[used_NT] >= threshold).mean())
+    return {
+        "entropy_threshold": threshold,
+        "credited_token_rate": kept,
+        "overlong_penalty_mean": None if penalties_PG is None else float(penalties_PG.mean()),
+    }
 
 
 def emergence_step_row(

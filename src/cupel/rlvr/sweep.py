@@ -12,8 +12,9 @@ from typing import Any
 
 from cupel.config import merge
 from cupel.errors import ConfigError
+from cupel.rlvr.algorithms import label_of, label_of_algorithm
 from cupel.rlvr.campaign import condition_settings
-from cupel.rlvr.config import ALGORITHMS, TrainConfig, with_backend_defaults
+from cupel.rlvr.config import TrainConfig, with_backend_defaults
 
 PROBE_STEPS = 20
 """Steps of a probe when none were asked for."""
@@ -117,9 +118,9 @@ def method_of(label: str) -> str:
         ConfigError: the label stands for nothing.
     """
     settings = condition_settings(label)
-    modes = ALGORITHMS.get(str(settings.get("algorithm")), settings)
-    suffix = "+hicra" if settings.get("hicra_after_sepa") else ""
-    return f"{modes['advantage_mode']}+{modes['transform_mode']}{suffix}"
+    if "algorithm" in settings:
+        return label_of_algorithm(settings["algorithm"])
+    return label_of(settings)
 
 
 def shared_settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

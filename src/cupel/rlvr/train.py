@@ -18,7 +18,7 @@ from cupel.policy.build import build_policy
 from cupel.policy.gate import sampler_statistics
 from cupel.policy.protocol import Policy
 from cupel.rlvr.advantages import advantages
-from cupel.rlvr.batch import TRAINING_ROUND, sample_batch
+from cupel.rlvr.batch import sample_training_batch
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
@@ -34,7 +34,7 @@ from cupel.rlvr.records import (
     metrics_row,
 )
 from cupel.rlvr.schedules import SepaSchedule
-from cupel.rlvr.shaping import Shaping, improve
+from cupel.rlvr.shaping import Shaping, improve, length_penalties
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,25 +104,19 @@ def train(config: TrainConfig, context: RunContext, policy: Policy | None = None
 def train_step(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
     """Take one step of the algorithm and write its rows."""
     started = time.perf_counter()
-    batch = sample_batch(
-        state.policy,
-        state.problems.training(
-            context.randomness.generator("problem_order", step), config.batch_size
-        ),
-        config,
-        context.randomness,
-        purpose=TRAINING_ROUND,
-        round_number=step,
-        group_size=config.group_size,
-        temperature=config.temperature,
-        top_p=config.top_p,
+    batch = sample_training_batch(
+        state.policy, state.problems, config, context.randomness, step=step
     )
     sampled = time.perf_counter()
     completions = batch.completions
+    penalties_PG = length_penalties(completions.lengths_N, config)
     shaping = Shaping(
         config=config,
         advantages_N=advantages(
-            config.advantage_mode, batch.rewards_PG, normalize=config.normalize
+            config.advantage_mode,
+            batch.rewards_PG,
+            normalize=config.normalize,
+            penalties_PG=penalties_PG,
         ).reshape(-1),
         planning_NT=state.detector.mask(completions.tokens_NT, completions.lengths_N),
         mask_NT=completions.mask_NT,
@@ -141,6 +135,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         scores=scores,
         update=update,
         uncertainty_NT=shaping.uncertainty(scores),
+        penalties_PG=penalties_PG,
         sampler=sampler_statistics(completions, scores.logprobs_NT),
         sepa_gate_open=state.sepa.gate_open,
         running_correct_rate=state.correct_total / state.sampled_total,
