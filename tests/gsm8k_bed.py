@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+from transformers.utils import logging as library_logging
 
 Kind = Literal["qwen2", "llama", "gpt2"]
 
@@ -77,11 +78,14 @@ def save_model(
     vocabulary: int = 512,
     seed: int = 0,
     spread: float = 0.02,
+    ends: float = 1.0,
 ) -> Path:
     """Write an untrained model (about 1 M parameters as it stands) and its byte-level tokenizer.
 
     Args:
         spread: standard deviation of the first weights; a larger one makes the logits differ more.
+        ends: factor on the end token's row of the head; a larger one makes its logit differ more,
+            so that an untrained model's completions have different lengths.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = bpe_tokenizer(vocabulary)
@@ -89,7 +93,14 @@ def save_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = _config(kind, width, layers, vocabulary, spread)
-        AutoModelForCausalLM.from_config(config).save_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[1] *= ends
+    bars = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    model.save_pretrained(str(folder))
+    if bars:
+        library_logging.enable_progress_bar()
     return folder
 
 

@@ -162,6 +162,25 @@ def test_the_reference_is_the_base_with_adapters_and_a_frozen_copy_without(
         assert norm > 0  # adapters are trainable again
 
 
+def test_a_penalty_pulls_adapters_back_to_the_base(small: Any, folders: dict[str, Path]) -> None:
+    policy = policy_of(folders["qwen2"])
+    completions = small.sample(policy, small.prompts(PROMPTS))
+    step(policy, completions)
+    gaps = []
+    for _ in range(4):
+        found = step(
+            policy,
+            completions,
+            credit=lambda rows, logs, h: np.zeros_like(logs),
+            loss=LossConfig(kl_coef=1.0),
+            reference_logprobs_NT=policy.score_reference(completions),
+            lr=3e-3,
+        )
+        gaps.append(found.reference_kl)
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 0.8 * gaps[0]
+
+
 def test_a_policy_of_a_model_in_memory_has_no_reference(small: Any) -> None:
     policy = small.policy()
     completions = small.sample(policy, small.prompts([4]))
@@ -234,6 +253,10 @@ def test_an_adapter_folder_is_a_model_to_continue_or_to_merge(
     continued = policy_of(tmp_path / "adapter", seed=9)
     assert continued.weights_sha256() == before
     np.testing.assert_array_equal(continued.score(completions).logprobs_NT, want)
+    step(continued, completions)
+    moved = continued.weights_sha256()
+    np.testing.assert_array_equal(continued.score_reference(completions), want)
+    assert continued.weights_sha256() == moved != before
     for folder in (tmp_path / "adapter", tmp_path / "whole"):
         merged = policy_of(folder, rank=0)
         np.testing.assert_allclose(merged.score(completions).logprobs_NT, want, atol=2e-5)
@@ -241,6 +264,21 @@ def test_an_adapter_folder_is_a_model_to_continue_or_to_merge(
         assert said["lora"] is None
         assert said["trainable_parameters"] == said["parameters"]
     assert step(merged, completions).grad_norm > 0
+
+
+def test_a_checkpoint_of_continued_adapters_knows_its_start(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for name in ("first", "second", "saved"):
+        (tmp_path / name).mkdir()
+    policy_of(folders["qwen2"], seed=1).save_model(tmp_path / "first")
+    policy_of(folders["qwen2"], seed=2).save_model(tmp_path / "second")
+    policy_of(tmp_path / "first").save(tmp_path / "saved")
+    policy_of(tmp_path / "first").load(tmp_path / "saved")
+    with pytest.raises(DataError, match="has changed"):
+        policy_of(tmp_path / "second").load(tmp_path / "saved")
+    with pytest.raises(DataError, match="other adapters"):
+        policy_of(folders["qwen2"]).load(tmp_path / "saved")
 
 
 def test_an_adapter_folder_names_what_does_not_fit(

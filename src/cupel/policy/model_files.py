@@ -117,7 +117,7 @@ def _from_pretrained(name: str, dtype: str, *, where: str) -> tuple[Any, Any]:
 
 def _check_continued(lora: LoraSettings, found: AdapterFolder) -> None:
     """Refuse settings that contradict a folder's; what was left at its default follows it."""
-    asked = {"rank": lora.rank}
+    asked: dict[str, Any] = {"rank": lora.rank}
     asked |= {} if lora.alpha is None else {"alpha": lora.alpha}
     asked |= {"rslora": True} if lora.rslora else {}
     asked |= {} if lora.targets == "all-linear" else {"targets": tuple(sorted(lora.targets))}

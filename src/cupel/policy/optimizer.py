@@ -36,7 +36,9 @@ class MasterAdamW:
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 master = parameter.detach().float().requires_grad_()
                 self._halves[name] = parameter
-                parameter.register_post_accumulate_grad_hook(_into(master))
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    _into(master)
+                )
             self.masters[name] = master
         self.optimizer = torch.optim.AdamW(
             list(self.masters.values()),

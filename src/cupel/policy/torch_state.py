@@ -54,7 +54,7 @@ def save_model(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = 
     held = {name: value.cpu().contiguous() for name, value in found.items()}
     save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(str(folder))
-    generation = getattr(model, "generation_config", None)
+    generation: Any = getattr(model, "generation_config", None)
     if getattr(generation, "eos_token_id", None) not in (None, model.config.eos_token_id):
         generation.save_pretrained(str(folder))  # the ids that end a completion
 
