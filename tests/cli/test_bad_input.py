@@ -71,7 +71,7 @@ def test_a_bad_study_is_refused_before_anything_is_written(
         (["campaign", "--conditions", "grpo+none", "--candidate", "x"], "x"),
         (["ab", "--candidate", "ful"], "did you mean 'full'"),
         (["ab", "--base-url", "http://x"], "--base-url"),
-        (["ab", "--lora-rank", "64"], "--lora-rank"),
+        (["ab", "--lora-rank", "64"], "--lora-rank) with backend 'tiny'"),
         (["ab", "--alpha", "2"], "alpha"),
         (["ab", "--lr", "-1"], "lr = -1"),
         (["train", "--config", "none.toml"], "none.toml: no such file"),

@@ -228,7 +228,7 @@ def test_another_sweep_in_the_same_folder_is_refused(cupel: Invoke) -> None:
         (("--probe-seeds", ""), "an entry is empty"),
         (("--probe-seeds", "1,1"), "appears twice"),
         (("--base-url", "http://x"), "--base-url"),
-        (("--lora-rank", 64), "--lora-rank"),
+        (("--lora-rank", 64), "--lora-rank) with backend 'toy'"),
         (("--select", "best"), "best"),
         (("--sepa-schedule", "cosine"), "cosine"),
         (("--algorithms", "grop"), "did you mean 'grpo'"),

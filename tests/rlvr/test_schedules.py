@@ -1,4 +1,4 @@
-"""SEPA's lambda: ramp, gate and controller, and a state that survives a checkpoint."""
+"""The learning rate; SEPA's lambda: ramp, gate and controller, and a state that survives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupel.config import validate
-from cupel.errors import AlgorithmicFailure, DataError
+from cupel.errors import AlgorithmicFailure, ConfigError, DataError
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
-from cupel.rlvr.schedules import SepaSchedule, lambda_at, linear_lambda
+from cupel.rlvr.schedules import (
+    LearningRateShape,
+    SepaSchedule,
+    lambda_at,
+    learning_rate,
+    learning_rate_at,
+    linear_lambda,
+)
 
 
 def run(schedule: SepaSchedule, rates: list[float], variance: float | None = 1.0) -> list[float]:
@@ -155,3 +162,60 @@ def test_the_config_reaches_the_schedule_and_the_planner() -> None:
         warmup=7,
     )
     assert lambda_at(14, config) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.775, 0.55, 0.325]),
+        ("cosine", [0.5, 1.0, 1.0, 0.868198, 0.55, 0.231802]),
+    ],
+)
+def test_the_rate_warms_up_and_falls_towards_its_floor(
+    shape: LearningRateShape, expected: list[float]
+) -> None:
+    rates = [
+        learning_rate(step, peak=1.0, steps=6, shape=shape, warmup=2, floor=0.1)
+        for step in range(6)
+    ]
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+@given(
+    st.integers(1, 300),
+    st.sampled_from(["constant", "linear", "cosine"]),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_the_rate_is_positive_reaches_its_peak_and_never_rises_again(
+    steps: int, shape: LearningRateShape, warm_share: float, floor: float
+) -> None:
+    warmup = int(warm_share * (steps - 1))
+    rates = [
+        learning_rate(step, peak=2.0, steps=steps, shape=shape, warmup=warmup, floor=floor)
+        for step in range(steps)
+    ]
+    assert max(rates) == rates[warmup] == 2.0
+    assert min(rates) > 0
+    assert rates[:warmup] == sorted(rates[:warmup])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    assert all(rate >= floor * 2.0 - 1e-12 for rate in rates[warmup:])
+
+
+def test_a_run_reads_its_rate_from_its_config() -> None:
+    data = {"backend": "toy", "lr": 8.0, "max_steps": 4, "lr_schedule": "linear"}
+    config = validate(TrainConfig, with_backend_defaults(data), where="here")
+    assert [learning_rate_at(step, config) for step in range(4)] == [8.0, 6.0, 4.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_steps": 4, "lr_warmup_steps": 4}, "would never reach lr"),
+        ({"lr_min_ratio": 0.1}, "does not fall"),
+    ],
+)
+def test_a_rate_that_contradicts_itself_is_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        validate(TrainConfig, with_backend_defaults({"backend": "toy", **settings}), where="here")

@@ -307,3 +307,17 @@ def test_running_rate_counts_from_the_first_step(tmp_path: Path) -> None:
     counts = np.cumsum([row["correct_count"] for row in steps])
     totals = np.cumsum([row["total_count"] for row in steps])
     assert [row["running_correct_rate"] for row in steps] == pytest.approx(counts / totals)
+
+
+def test_the_schedule_is_logged_and_is_what_steps_are_taken_with(tmp_path: Path) -> None:
+    plain = toy_run(tmp_path / "plain", lr=8.0)
+    falls = toy_run(tmp_path / "falls", lr=8.0, lr_schedule="linear")
+    warm = toy_run(tmp_path / "warm", lr=8.0, lr_warmup_steps=2)
+    assert [row["learning_rate"] for row in plain.steps] == [8.0] * 4
+    assert [row["learning_rate"] for row in falls.steps] == [8.0, 6.0, 4.0, 2.0]
+    assert [row["learning_rate"] for row in warm.steps] == [4.0, 8.0, 8.0, 8.0]
+    norms = [[row["grad_norm"] for row in ran.steps] for ran in (plain, falls, warm)]
+    assert norms[0][:2] == norms[1][:2]  # the first steps are equal; the third batch differs
+    assert norms[0][2] != norms[1][2]
+    assert norms[0][0] == norms[2][0]
+    assert norms[0][1] != norms[2][1]

@@ -21,6 +21,7 @@ SHORT_NAMES: Mapping[str, Sequence[str]] = {
     "evaluation.problems": ["--eval-problems"],
     "problems.max_examples": ["--max-examples"],
     "problems.subjects": ["--subjects"],
+    "policy.lora.rank": ["--lora-rank"],
 }
 """Flat names of nested settings, as in the documented commands."""
 
@@ -28,7 +29,6 @@ ARM_SETTINGS = ("algorithm", "advantage_mode", "transform_mode", "hicra_after_se
 """What a condition's label stands for; the study commands take labels instead."""
 
 LATER = {
-    "--lora-rank": "LoRA adapters",
     "--base-url": "remote training services",
 }
 """Documented flags whose feature this version has not; they are refused by name, never ignored."""

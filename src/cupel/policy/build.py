@@ -7,6 +7,7 @@ not there is an error that names it.
 from __future__ import annotations
 
 import importlib.util
+import math
 
 from cupel.errors import ConfigError, MissingExtraError
 from cupel.policy.config import PolicyConfig
@@ -19,7 +20,8 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
     Args:
         device: a torch device such as `cpu` or `cuda:0`; the toy policy accepts `cpu` only.
         threads: torch threads of this process (set here and nowhere else).
-        seed: seeds what a backend initialises by itself (toy logits); loaded weights ignore it.
+        seed: seeds what a backend initialises by itself (toy logits, adapters); loaded weights
+            ignore it.
 
     Raises:
         ConfigError: settings that contradict each other, or an unknown device.
@@ -37,7 +39,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
                     f"policy.backend 'toy' runs on device 'cpu' without a model; given device "
                     f"'{device}', model {config.model!r}"
                 )
-            return ToyPolicy(seed=seed, grad_clip=config.grad_clip)
+            return ToyPolicy(seed=seed, grad_clip=config.grad_clip or math.inf)
         case "tiny":
             need_torch("policy.backend 'tiny'")
             from cupel.policy.tiny import load_tiny
@@ -49,7 +51,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
 
             if config.model is None:
                 raise ConfigError("policy.backend 'torch' needs policy.model: a folder or a hub id")
-            return load_torch_policy(config, device=device, threads=threads)
+            return load_torch_policy(config, device=device, threads=threads, seed=seed)
 
 
 def need_torch(what: str) -> None:

@@ -23,6 +23,7 @@ from transformers.masking_utils import eager_mask
 from cupel.errors import ConfigError
 from cupel.policy.attention import NAME, SHARE_FROM, DecodeState, attention
 from cupel.policy.config import Attention, Precision
+from cupel.policy.recompute import recompute_layers
 
 AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, eager_mask)
@@ -51,15 +52,16 @@ class _LayerStore:
 
     is_compileable = False
 
-    def __init__(self, prompt: PromptPass | None = None, rows_B: Tensor | None = None) -> None:
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+    def __init__(
+        self, layers: int, prompt: PromptPass | None = None, rows_B: Tensor | None = None
+    ) -> None:
+        self._made: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._prompt, self._rows_B = prompt, rows_B
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> Any:
         if self._prompt is None:
-            self.keys.append(key)
-            self.values.append(value)
+            if self._made[layer] is None:  # else the layer is computed again for its gradient
+                self._made[layer] = (key, value)
             return key, value
         return (
             self._behind(self._prompt.keys[layer], key),
@@ -68,6 +70,16 @@ class _LayerStore:
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0 if self._prompt is None else self._prompt.keys[layer_idx].shape[2]
+
+    @property
+    def keys(self) -> list[Tensor]:
+        """Keys of every layer."""
+        return [made[0] for made in self._made if made is not None]
+
+    @property
+    def values(self) -> list[Tensor]:
+        """Values of every layer."""
+        return [made[1] for made in self._made if made is not None]
 
     def _behind(self, prompt: Tensor, own: Tensor) -> Tensor:
         """Put each row's own keys behind its prompt's."""
@@ -83,8 +95,20 @@ class _LayerStore:
 class CausalLM:
     """prefill(prompts), extend(completions), step(one token), branch(whole rows), and the head."""
 
-    def __init__(self, model: Any, *, attention: Attention, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        attention: Attention,
+        precision: Precision,
+        recompute: bool = False,
+        compiled: bool = False,
+    ) -> None:
         """Wrap a loaded model.
+
+        Args:
+            recompute: keep only layer inputs for the backward pass, and compute the rest again.
+            compiled: run the scored passes through torch.compile.
 
         Raises:
             ConfigError: the model's attention or head is not one this code scores correctly.
@@ -96,6 +120,10 @@ class CausalLM:
         self._pluggable = bool(getattr(model, "_supports_attention_backend", False))
         _refuse_sliding_windows(model.config)
         self._stock = "sdpa" if attention == "sdpa" else (NAME if self._pluggable else "eager")
+        self._layers = int(model.config.num_hidden_layers)
+        if recompute:
+            recompute_layers(self.decoder)
+        self._compiled = torch.compile(self.decoder, dynamic=True) if compiled else None
         with self.arithmetic(), torch.no_grad():
             self._check()
 
@@ -142,7 +170,7 @@ class CausalLM:
         at = np.arange(length)
         seen = (at[None, None, :] <= at[None, :, None]) & (at >= pads[:, None])[:, None, :]
         positions = np.maximum(at[None, :] - pads[:, None], 0)
-        store = _LayerStore()
+        store = _LayerStore(self._layers)
         hidden = self._forward(ids, positions, self._additive(seen)[:, None], store, self._stock)
         padded = bool(pads.any())
         return PromptPass(
@@ -178,7 +206,7 @@ class CausalLM:
         else:
             before = prompt.pad_mask_PL[rows_B][:, None].expand(rows, count, length)
             mask = torch.cat([before, causal.expand(rows, count, count)], dim=-1)
-        store = _LayerStore(prompt, None if even else rows_B)
+        store = _LayerStore(self._layers, prompt, None if even else rows_B)
         hidden = self._forward(tokens_BT, positions, mask[:, None], store, self._stock)
         return torch.cat([first_BD[:, None], hidden], dim=1)
 
@@ -194,7 +222,8 @@ class CausalLM:
         not see one another.
         """
         mask = self._additive(allowed_BTT)[:, None]
-        return self._forward(tokens_BT, positions_BT, mask, _LayerStore(), self._stock)
+        store = _LayerStore(self._layers)
+        return self._forward(tokens_BT, positions_BT, mask, store, self._stock)
 
     def start(self, prompt: PromptPass, row_prompt_N: NDArray[np.intp]) -> DecodeState:
         """Open a decode state of N rows behind their prompts."""
@@ -219,7 +248,9 @@ class CausalLM:
                 mask = torch.zeros(
                     (1, 1, 1, state.get_seq_length() + 1), dtype=self._dtype, device=self.device
                 )
-        hidden = self._forward(tokens_N[:, None], positions_N[:, None], mask, state, name, **extra)
+        hidden = self._forward(
+            tokens_N[:, None], positions_N[:, None], mask, state, name, decoding=True, **extra
+        )
         return hidden[:, 0]
 
     @property
@@ -237,10 +268,20 @@ class CausalLM:
         return torch.zeros((1, 1, 1, 1), dtype=self._dtype, device=self.device)
 
     def _forward(
-        self, ids: Any, positions: Any, mask: Any, cache: Any, name: str, **extra: Any
+        self,
+        ids: Any,
+        positions: Any,
+        mask: Any,
+        cache: Any,
+        name: str,
+        *,
+        decoding: bool = False,
+        **extra: Any,
     ) -> Tensor:
         self.model.config._attn_implementation = name
-        output = self.decoder(
+        sampling = decoding or torch.is_inference_mode_enabled()
+        decoder = self.decoder if sampling or self._compiled is None else self._compiled
+        output = decoder(
             input_ids=self._on_device(ids),
             position_ids=self._on_device(positions),
             attention_mask=mask,

@@ -8,20 +8,54 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
+from cupel.errors import ConfigError
 
 Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]
 Backend = Literal["tiny", "torch", "toy"]
 
 
+class LoraSettings(Config):
+    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); backend torch only."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters (extra `lora`); 0: none, all weights are trained. Adapters want a
+    learning rate about ten times that of a full fine-tune."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Adapters are scaled by alpha / rank (by alpha / sqrt(rank) with `rslora`); None: 2 * rank."""
+    dropout: float = 0.0
+    """Must be 0: with dropout the update would score other probabilities than the sampler drew
+    from, and no ratio would be exact."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Names of the matrices that get an adapter, e.g. q_proj,v_proj; all-linear: every linear
+    matrix but the head."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank), which keeps the step's size over ranks (arXiv:2312.03732)."""
+
+    @field_validator("dropout")
+    @classmethod
+    def _nothing_drops(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError(
+                f"adapters with dropout {value:g} have no exact ratio of new to old policy; use 0"
+            )
+        return value
+
+    @property
+    def scale_alpha(self) -> float:
+        """The alpha in force."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+
 class PolicySettings(Config):
     """How a policy computes and steps, whatever the model."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of weights and activations; log-probabilities are always float32."""
+    """Number format of weights and activations. Log-probabilities are always float32; what is
+    trained has float32 master copies and float32 gradient sums, adapters are float32 themselves."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention kernel of the scored forward; auto: eager on CPUs, sdpa elsewhere."""
     matmul_precision: Literal["auto", "medium", "high", "highest"] = "auto"
@@ -40,12 +74,48 @@ class PolicySettings(Config):
     """AdamW's denominator floor."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's decoupled weight decay."""
-    grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest global gradient norm; a longer gradient is scaled down to it."""
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest global gradient norm; a longer gradient is scaled down to it. 0: no clipping."""
+    activation_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory,
+    about a third more time in the update. Never changes the result."""
+    compile: bool = False
+    """torch.compile of the scored passes, with dynamic shapes; sampling stays as it is. Pays on
+    GPUs, after a first step that takes minutes; results differ by rounding."""
+    lora: LoraSettings = Field(default_factory=LoraSettings)
+    """Adapters instead of all weights."""
 
     def of(self, backend: Backend, model: str | None) -> PolicyConfig:
         """Return the settings of a policy of this backend and model."""
         return PolicyConfig(backend=backend, model=model, **self.model_dump())
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> PolicySettings:
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile with activation_checkpointing: a layer that is computed again writes to "
+                "its cache, which cannot be compiled; choose one of them"
+            )
+        return self
+
+    def check_backend(self, backend: Backend) -> None:
+        """Refuse settings that this backend cannot honour.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        if backend == "torch":
+            return
+        if self.lora.rank:
+            raise ConfigError(
+                f"policy.lora.rank = {self.lora.rank} (--lora-rank) with backend '{backend}', "
+                "whose model is trained whole; use backend = 'torch' with a model, or rank 0"
+            )
+        if backend == "toy" and (self.compile or self.activation_checkpointing):
+            raise ConfigError(
+                "policy.compile and policy.activation_checkpointing are for language models; "
+                "backend 'toy' is a table"
+            )
 
 
 class PolicyConfig(PolicySettings):
@@ -55,5 +125,13 @@ class PolicyConfig(PolicySettings):
     """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
     causal language model; toy: an exact table of softmaxes in numpy."""
     model: str | None = None
-    """Model folder or hub id (torch), or a folder built by the tiny builder (tiny; None: the
-    shipped start)."""
+    """Model folder, adapter folder or hub id (torch), or a folder built by the tiny builder (tiny;
+    None: the shipped start)."""
+
+    @model_validator(mode="after")
+    def _backend_can(self) -> PolicyConfig:
+        try:
+            self.check_backend(self.backend)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self

@@ -18,6 +18,9 @@ from cupel.policy.protocol import Completions, Credit, FloatNT, Scores
 LOCAL_TOLERANCE = 1e-4
 """|mean ratio - 1| allowed between passes of one local model; a remote sampler is given 0.05."""
 
+HALF_TOLERANCE = 0.02
+"""The same where weights and activations are bfloat16."""
+
 TOKEN_TOLERANCE = 0.05
 """Mean |difference| in nats allowed on a token: a mean ratio can be 1 by accident."""
 

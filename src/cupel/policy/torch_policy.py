@@ -1,26 +1,34 @@
-"""A policy over any causal language model of the transformers library, fully fine-tuned.
+"""A policy over any causal language model of the transformers library: all weights, or adapters.
 
-Knows one scoring path, used by `score` and `update` alike: prompts once a microbatch, completions
-behind them, the head on completion positions only. One update is one forward pass. Refuses to
-know rewards and algorithms: token credit comes from a callback.
+Knows one scoring path, used by `score`, `update` and the reference alike. One update is one
+forward pass. Refuses to know rewards and algorithms: token credit comes from a callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 
-from cupel.errors import AlgorithmicFailure, ConfigError, DataError
-from cupel.policy.causal_lm import CausalLM
-from cupel.policy.config import Attention, PolicyConfig, Precision
-from cupel.policy.logprobs import chunk_tokens, logprobs_and_entropies
-from cupel.policy.microbatch import Microbatch, plan_microbatches
+from cupel.errors import ConfigError
+from cupel.policy.config import PolicyConfig
+from cupel.policy.lora import (
+    load_adapters,
+    merged_weights,
+    read_adapter_folder,
+    save_adapters,
+    target_names,
+)
+from cupel.policy.microbatch import Microbatch
+from cupel.policy.model_files import Adapters, load_model
+from cupel.policy.optimizer import MasterAdamW
 from cupel.policy.protocol import (
     Capabilities,
     Completions,
@@ -31,45 +39,62 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
+from cupel.policy.reference import AdaptersOff, FrozenCopy, Reference, StartAdapters
 from cupel.policy.sampling import sample_completions
+from cupel.policy.scoring import Scorer, blank_scores, scorer_of
 from cupel.policy.tokens import PieceTokenizer
-from cupel.policy.torch_state import load_state, save_model, save_state, weights_sha256
+from cupel.policy.torch_state import (
+    OPTIMIZER,
+    load_weights,
+    read_optimizer,
+    save_model,
+    tensors_sha256,
+    weights_sha256,
+)
 from cupel.policy.update_record import UpdateRecord
+
+START = "start.json"
 
 
 class TorchPolicy:
     """Samples, scores and trains a causal language model."""
 
-    capabilities = Capabilities(token_advantages=True, entropies=True, exact_resume=True)
-
-    def __init__(self, model: Any, tokenizer: Any, config: PolicyConfig, *, threads: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        config: PolicyConfig,
+        *,
+        threads: int,
+        adapters: Adapters | None = None,
+        load_start: Callable[[], Any] | None = None,
+    ) -> None:
         """Wrap a loaded model and its tokenizer.
+
+        Args:
+            adapters: those that are in the model; only they are trained.
+            load_start: loads the model as this run starts from it, once more; without it and
+                without adapters there is no reference.
 
         Raises:
             ConfigError: the model is of a kind this code does not score correctly.
         """
         self.config = config
         self._threads = threads
-        device = next(model.parameters()).device
-        self.lm = CausalLM(
-            model,
-            attention=resolve_attention(config, device.type),
-            precision=resolve_precision(config, device.type),
-        )
-        vocabulary = self.lm.head_weight.shape[0]
-        self._pieces = PieceTokenizer(tokenizer, size=vocabulary)
+        self._adapters = adapters
+        self._scorer = scorer_of(model, config, trained=True)
+        self.lm = self._scorer.lm
+        self._pieces = PieceTokenizer(tokenizer, size=self.lm.head_weight.shape[0])
         self.tokenizer: Tokenizer = self._pieces
-        self._chunk = chunk_tokens(vocabulary, config.logprob_chunk)
         self.stop_ids = _stop_ids(model, self.tokenizer.eos_id)
         """Ids that end a completion."""
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=0.0,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            fused=True,
+        self._made_optimizer: MasterAdamW | None = None
+        self._reference = self._reference_of(load_start)
+        self.capabilities = Capabilities(
+            token_advantages=True,
+            entropies=True,
+            exact_resume=True,
+            reference=self._reference is not None,
         )
 
     def sample(
@@ -102,11 +127,24 @@ class TorchPolicy:
 
     def score(self, completions: Completions) -> Scores:
         """Score every row at T = 1 under the current weights."""
-        scores = _blank_scores(completions)
-        everyone = np.ones(len(completions.lengths_N), dtype=np.bool_)
-        with self.lm.arithmetic():
-            self._score_into(scores, completions, everyone)
-        return scores
+        return self._scorer.score(completions)
+
+    def score_reference(self, completions: Completions) -> FloatNT:
+        """Return log pi of every sampled token under the weights this run started from.
+
+        New adapters are switched off for that, continued ones are swapped for those they began as;
+        without adapters, a frozen copy of the start is loaded at the first call.
+
+        Raises:
+            ConfigError: this policy was made of a model in memory and cannot load it again.
+            DataError: the start's folder has changed since the run began.
+        """
+        if self._reference is None:
+            raise ConfigError(
+                "score_reference: this policy was made of a model in memory; load it from a "
+                "folder, or train adapters"
+            )
+        return self._reference.score(completions).logprobs_NT
 
     def update(
         self,
@@ -117,48 +155,81 @@ class TorchPolicy:
         loss: LossConfig,
         lr: float,
         old_logprobs_NT: FloatNT | None = None,
+        reference_logprobs_NT: FloatNT | None = None,
     ) -> UpdateResult:
         """Take one AdamW step on the trained rows; with none of them, only score.
 
         Raises:
             AlgorithmicFailure: a loss or gradient is not finite; parameters are unchanged.
         """
-        scores = _blank_scores(completions)
-        record = UpdateRecord(completions, trained_N, credit, loss, old_logprobs_NT)
-        self._optimizer.zero_grad(set_to_none=True)
+        scores = blank_scores(completions)
+        record = UpdateRecord(
+            completions, trained_N, credit, loss, old_logprobs_NT, reference_logprobs_NT
+        )
         with self.lm.arithmetic():
-            self._score_into(scores, completions, ~trained_N)
+            self._scorer.score_into(scores, completions, ~trained_N)
             if not trained_N.any():
                 return record.result(scores, grad_norm=0.0)
+            self._optimizer.zero_grad()
             try:
-                for batch in self._plan(completions, trained_N):
+                for batch in self._scorer.plan(completions, trained_N):
                     self._backward(batch, completions, scores, record)
-                norm = self._step(lr)
+                norm = self._optimizer.step(lr)
             finally:
-                self._optimizer.zero_grad(set_to_none=True)
+                self._optimizer.zero_grad()
         return record.result(scores, grad_norm=norm)
 
     def save(self, folder: Path) -> None:
-        """Write weights, config, tokenizer and optimizer state."""
-        save_state(folder, self.lm.model, self._optimizer)
-        self._pieces.save(folder)
+        """Write what is trained, and the optimizer's state: a folder that `load` and other runs
+        read; with adapters, the base's weights are not in it, only their hash."""
+        self.save_model(folder)
+        save_file(self._optimizer.tensors(), folder / OPTIMIZER)
+        if self._reference is not None and self._reference.sha256 is not None:
+            (folder / START).write_text(json.dumps({"sha256": self._reference.sha256}) + "\n")
 
-    def save_model(self, folder: Path) -> None:
-        """Write weights, config and tokenizer only: a folder to start other runs from."""
-        save_model(folder, self.lm.model)
+    def save_model(self, folder: Path, *, merge: bool = False) -> None:
+        """Write a folder to start other runs from.
+
+        Args:
+            merge: with adapters, write a whole model that has them added in, instead of a folder
+                of adapters; it needs the model's memory once more.
+        """
+        if self._adapters is not None and not merge:
+            save_adapters(
+                folder,
+                self._adapters.handle,
+                base=self._adapters.base,
+                base_sha256=self._adapters.base_sha256,
+                dtype=self.config.dtype,
+            )
+            return
+        weights = None if self._adapters is None else merged_weights(self._adapters.handle)
+        save_model(folder, self.lm.model, weights)
         self._pieces.save(folder)
 
     def load(self, folder: Path) -> None:
-        """Restore weights and optimizer state exactly.
+        """Restore what is trained and the optimizer's state exactly.
 
         Raises:
-            DataError: a file is missing, damaged, or of another model.
+            DataError: a file is missing, damaged, or of another model, or the adapters' base has
+                other weights than when they were saved.
         """
-        load_state(folder, self.lm.model, self._optimizer)
+        tensors = read_optimizer(folder)
+        if self._adapters is not None:
+            found = read_adapter_folder(folder)
+            found.check_base(self._adapters.base_sha256, self.config.dtype)
+            load_adapters(folder, self._adapters.handle)
+        else:
+            load_weights(folder, self.lm.model)
+        self._optimizer.restore(tensors, where=str(folder / OPTIMIZER))
+        if self._reference is not None and (folder / START).is_file():
+            self._reference.expect(json.loads((folder / START).read_text())["sha256"])
 
     def weights_sha256(self) -> str:
-        """Hash all weights."""
-        return weights_sha256(self.lm.model)
+        """Hash all weights; with adapters, those and the base's hash."""
+        if self._adapters is None:
+            return weights_sha256(self.lm.model)
+        return tensors_sha256(self._trained, over=self._adapters.base_sha256)
 
     def describe(self) -> dict[str, Any]:
         """Return what a record must say about this policy and its arithmetic."""
@@ -168,62 +239,67 @@ class TorchPolicy:
             "model_type": str(self.lm.model.config.model_type),
             "weights_sha256": self.weights_sha256(),
             "parameters": sum(p.numel() for p in self.lm.model.parameters()),
-            "trainable_parameters": sum(p.numel() for p in self._parameters),
+            "trainable_parameters": sum(p.numel() for p in self._trained.values()),
+            "lora": self._describe_adapters(),
+            "reference": None if self._reference is None else self._reference.describe(),
             "dtype": self.config.dtype,
             "attention": self.lm.attention,
             "decode_attention": self.lm.decode_attention,
             "matmul_precision": self.lm.precision,
+            "activation_checkpointing": self.config.activation_checkpointing,
+            "compile": self.config.compile,
             "device": str(self.lm.device),
             "threads": self._threads,
             "torch": torch.__version__,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "optimizer": "adamw",
+            "optimizer_dtype": "float32",
         }
 
-    def _plan(self, completions: Completions, chosen_N: NDArray[np.bool_]) -> list[Microbatch]:
-        budget = self.config.microbatch_tokens
-        return plan_microbatches(completions, chosen_N, token_budget=budget)
+    def _describe_adapters(self) -> dict[str, Any] | None:
+        if self._adapters is None:
+            return None
+        settings = self._adapters.handle.peft_config["default"]
+        return {
+            "rank": settings.r,
+            "alpha": settings.lora_alpha,
+            "rslora": settings.use_rslora,
+            "targets": target_names(self._adapters.handle),
+            "base": self._adapters.base,
+            "base_sha256": self._adapters.base_sha256,
+        }
 
-    def _score_into(
-        self, scores: Scores, completions: Completions, chosen_N: NDArray[np.bool_]
-    ) -> None:
-        with torch.no_grad():
-            for batch in self._plan(completions, chosen_N):
-                self._record(scores, batch, *self._forward(batch, completions))
+    @property
+    def _trained(self) -> dict[str, Tensor]:
+        named = self.lm.model.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
 
-    def _forward(self, batch: Microbatch, completions: Completions) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies [B, length], 0 on padding."""
-        tokens_BT = completions.tokens_NT[batch.rows_B, : batch.length]
-        mask_BT = completions.mask_NT[batch.rows_B, : batch.length]
-        prompt = self.lm.prefill(batch.prompts)
-        hidden = self.lm.extend(prompt, tokens_BT[:, :-1], batch.row_prompt_B)
-        hidden_MD = hidden.flatten(0, 1)
-        flat = torch.from_numpy(np.flatnonzero(mask_BT)).to(self.lm.device)
-        if len(flat) < len(hidden_MD):
-            hidden_MD = hidden_MD[flat]
-        targets_M = torch.from_numpy(tokens_BT[mask_BT].astype(np.int64)).to(self.lm.device)
-        logprobs_M, entropies_M = logprobs_and_entropies(
-            hidden_MD, self.lm.head_weight, self.lm.head_bias, targets_M, chunk=self._chunk
-        )
-        blank = logprobs_M.new_zeros(mask_BT.size)
-        return (
-            blank.index_put((flat,), logprobs_M).view(mask_BT.shape),
-            blank.index_put((flat,), entropies_M).view(mask_BT.shape),
-        )
+    @property
+    def _optimizer(self) -> MasterAdamW:
+        """Made at the first need: whoever only samples and scores holds no float32 copies."""
+        if self._made_optimizer is None:
+            self._made_optimizer = MasterAdamW(self._trained, self.config)
+        return self._made_optimizer
 
-    def _record(
-        self, scores: Scores, batch: Microbatch, logprobs_BT: Tensor, entropies_BT: Tensor
-    ) -> None:
-        assert scores.entropies_NT is not None
-        scores.logprobs_NT[batch.rows_B, : batch.length] = logprobs_BT.detach().cpu().numpy()
-        scores.entropies_NT[batch.rows_B, : batch.length] = entropies_BT.detach().cpu().numpy()
+    def _reference_of(self, load_start: Callable[[], Any] | None) -> Reference | None:
+        if self._adapters is not None and self._adapters.continued:
+            return StartAdapters(self._scorer, self._trained, sha256=self.weights_sha256())
+        if self._adapters is not None:
+            return AdaptersOff(self._scorer, self._adapters.handle)
+        if load_start is None:
+            return None
+
+        def load() -> Scorer:
+            return scorer_of(load_start(), self.config, trained=False)
+
+        held = sum(p.numel() * p.element_size() for p in self.lm.model.parameters())
+        return FrozenCopy(load, memory_bytes=held)
 
     def _backward(
         self, batch: Microbatch, completions: Completions, scores: Scores, record: UpdateRecord
     ) -> None:
         """Add one microbatch's gradient; its scores are the forward pass of that gradient."""
-        logprobs_BT, entropies_BT = self._forward(batch, completions)
-        self._record(scores, batch, logprobs_BT, entropies_BT)
+        logprobs_BT = self._scorer.forward(batch, completions, scores)
         assert scores.entropies_NT is not None
         found = record.add(
             batch.rows_B,
@@ -233,73 +309,30 @@ class TorchPolicy:
         slope_BT = torch.from_numpy(found.gradient_BT[:, : batch.length].copy())
         logprobs_BT.backward(slope_BT.to(logprobs_BT))  # type: ignore[no-untyped-call]
 
-    def _step(self, lr: float) -> float:
-        """Clip and step; return the gradient norm before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.grad_clip)
-        if not bool(torch.isfinite(norm)):
-            raise AlgorithmicFailure(
-                f"update: the gradient norm is {float(norm)}; parameters are unchanged"
-            )
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-        return float(norm)
 
+def load_torch_policy(
+    config: PolicyConfig, *, device: str, threads: int, seed: int = 0
+) -> TorchPolicy:
+    """Load model and tokenizer from `config.model`: a model folder, adapter folder or hub id.
 
-def load_torch_policy(config: PolicyConfig, *, device: str, threads: int) -> TorchPolicy:
-    """Load model and tokenizer from `config.model`, a folder or a hub id.
+    Args:
+        seed: of the run; new adapters are drawn by it, loaded weights ignore it.
 
     Raises:
-        DataError: no such folder or model.
-        ConfigError: an unknown device, or a model that cannot be scored correctly.
+        DataError: no such folder or model, or adapters whose base is missing or another.
+        ConfigError: an unknown device, contradictory adapter settings, or a model that cannot be
+            scored correctly.
+        MissingExtraError: adapters without `peft`.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as library_logging
-
     torch.set_num_threads(threads)
-    name = str(config.model)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not Path(name).is_dir():
-        raise DataError(f"policy.model: no such folder: {name}")
-    bars = library_logging.is_progress_bar_enabled()
-    library_logging.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, config.dtype))
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise DataError(f"policy.model: '{name}' cannot be loaded: {first}") from None
-    finally:
-        if bars:
-            library_logging.enable_progress_bar()
-    try:
-        model = model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device '{device}': {str(error).splitlines()[0]}") from None
-    return TorchPolicy(model, tokenizer, config, threads=threads)
-
-
-def resolve_attention(config: PolicyConfig, device_type: str) -> Attention:
-    """Return the attention of the scored forward: on CPUs eager beats sdpa at short lengths."""
-    if config.attention != "auto":
-        return config.attention
-    return "eager" if device_type == "cpu" else "sdpa"
-
-
-def resolve_precision(config: PolicyConfig, device_type: str) -> Precision:
-    """Return the matmul precision: 'medium' only where it keeps float32 arithmetic."""
-    if config.matmul_precision != "auto":
-        return config.matmul_precision
-    x86 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    plain = x86 and not torch.cpu._is_amx_tile_supported()
-    return "medium" if device_type == "cpu" and plain else "highest"
-
-
-def _blank_scores(completions: Completions) -> Scores:
-    shape = completions.tokens_NT.shape
-    return Scores(
-        logprobs_NT=np.zeros(shape, dtype=np.float32),
-        entropies_NT=np.zeros(shape, dtype=np.float32),
+    loaded = load_model(config, device=device, seed=seed)
+    return TorchPolicy(
+        loaded.model,
+        loaded.tokenizer,
+        config,
+        threads=threads,
+        adapters=loaded.adapters,
+        load_start=lambda: load_model(config, device=device, seed=seed).model,
     )
 
 

@@ -8,6 +8,7 @@ the model's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cupel.errors import DataError
+from cupel.policy.optimizer import moments, restore_moments
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -29,29 +31,38 @@ def named_tensors(model: Any) -> dict[str, Tensor]:
 
 def weights_sha256(model: Any) -> str:
     """Hash names, dtypes, shapes and bytes of all parameters, in name order."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(named_tensors(model).items()):
-        flat = tensor.cpu().contiguous()
+    return tensors_sha256(named_tensors(model))
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor], *, over: str = "") -> str:
+    """Hash tensors as `weights_sha256` does, behind the text `over`."""
+    digest = hashlib.sha256(over.encode())
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
         digest.update(flat.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def save_model(folder: Path, model: Any) -> None:
-    """Write weights and the model's config."""
-    weights = {name: value.cpu().contiguous() for name, value in named_tensors(model).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+def save_model(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write weights and the model's config.
+
+    Args:
+        weights: in place of the model's own, under the same names.
+    """
+    found = named_tensors(model) if weights is None else weights
+    held = {name: value.cpu().contiguous() for name, value in found.items()}
+    save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(str(folder))
+    generation: Any = getattr(model, "generation_config", None)
+    if getattr(generation, "eos_token_id", None) not in (None, model.config.eos_token_id):
+        generation.save_pretrained(str(folder))  # the ids that end a completion
 
 
 def save_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
     """Write weights, the model's config, and the optimizer's moments."""
     save_model(folder, model)
-    moments: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            moments[f"{name}|{key}"] = torch.as_tensor(value).cpu().contiguous()
-    save_file(moments, folder / OPTIMIZER)
+    save_file(moments(dict(model.named_parameters()), optimizer), folder / OPTIMIZER)
 
 
 def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
@@ -60,23 +71,42 @@ def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> No
     Raises:
         DataError: a file is missing, damaged, or of another model.
     """
-    try:
-        weights = load_file(folder / WEIGHTS)
-        moments = load_file(folder / OPTIMIZER)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{folder}: not a saved policy ({error})") from None
+    tensors = read_optimizer(folder)
+    load_weights(folder, model)
     parameters = dict(model.named_parameters())
-    have = {name: tuple(value.shape) for name, value in weights.items()}
-    want = {name: tuple(value.shape) for name, value in parameters.items()}
+    restore_moments(parameters, optimizer, tensors, where=str(folder / OPTIMIZER))
+
+
+def read_optimizer(folder: Path) -> dict[str, Tensor]:
+    """Read an optimizer's tensors.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _read(folder / OPTIMIZER)
+
+
+def load_weights(folder: Path, model: Any) -> None:
+    """Copy saved weights into the model.
+
+    Raises:
+        DataError: the file is missing, damaged, or of another model.
+    """
+    weights = _read(folder / WEIGHTS)
+    parameters = dict(model.named_parameters())
+    have = {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
+    want = {name: (value.dtype, tuple(value.shape)) for name, value in parameters.items()}
     if have != want:
-        odd = sorted(have.items() ^ want.items())[0]
+        odd = sorted(have.items() ^ want.items(), key=str)[0]
         raise DataError(f"{folder / WEIGHTS}: weights of another model; first difference: {odd}")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    optimizer.state.clear()
-    for key, value in moments.items():
-        name, _, field = key.rpartition("|")
-        parameter = parameters[name]
-        kept = value if field == "step" and value.dim() == 0 else value.to(parameter.device)
-        optimizer.state[parameter][field] = kept
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path.parent}: not a saved policy ({error})") from None
+    return found

@@ -13,12 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from cupel.config import Config
 from cupel.errors import ConfigError
 from cupel.policy.config import Backend, PolicySettings
+from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
 from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
+from cupel.rlvr.schedules import LearningRateShape
 
 
 class EvaluationConfig(Config):
@@ -89,7 +91,14 @@ class TrainConfig(Config):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus of the sampler. Below 1 the sampler and the trained policy differ on purpose."""
     lr: float = Field(default=4e-5, gt=0)
-    """Learning rate of AdamW, constant."""
+    """Peak learning rate of AdamW. Adapters want about ten times the rate of a full fine-tune."""
+    lr_schedule: LearningRateShape = "constant"
+    """What the rate does after the warm-up: stays, or falls as a line or a cosine towards
+    lr * lr_min_ratio at the end of the run."""
+    lr_warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises to lr."""
+    lr_min_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Where linear and cosine end, as a share of lr."""
     uninformative_groups: Literal["drop", "keep", "resample"] = "drop"
     """Groups whose rewards are all equal teach nothing. drop: they are scored and logged, and count
     neither in the update nor in the loss's normaliser; keep: they count in the normaliser;
@@ -132,8 +141,9 @@ class TrainConfig(Config):
     -logprob of the sampled token, or p(1 - p)."""
     strategic_grams: Literal["default", "arithmetic"] | list[str] = "default"
     """Planning phrases: a named set, or your own list."""
-    ratio_gate: float = Field(default=1e-4, gt=0)
-    """Largest |mean ratio - 1| allowed before the first update."""
+    ratio_gate: float | None = Field(default=None, gt=0)
+    """Largest |mean ratio - 1| allowed before the first update; None: 1e-4 in float32, 0.02 in
+    bfloat16, whose rounding differs between decoding and scoring."""
     save_every: int = Field(default=20, ge=0)
     """Steps between checkpoints; 0: none."""
     replicate: int = Field(default=0, ge=0)
@@ -162,9 +172,24 @@ class TrainConfig(Config):
         if self.backend == "torch" and self.model is None:
             raise ValueError("backend 'torch' needs a model: a folder or a hub id")
         try:
+            self.policy.check_backend(self.backend)
             check_loss(self.loss)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _rate_agrees(self) -> TrainConfig:
+        if self.lr_warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"lr_warmup_steps = {self.lr_warmup_steps} with max_steps = {self.max_steps}: the "
+                "rate would never reach lr; use fewer warm-up steps"
+            )
+        if self.lr_min_ratio and self.lr_schedule == "constant":
+            raise ValueError(
+                f"lr_min_ratio = {self.lr_min_ratio:g} with lr_schedule 'constant', which does not "
+                "fall; use linear or cosine, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -204,6 +229,13 @@ class TrainConfig(Config):
                 "sum to 1; use a gtpo_beta of at most 1"
             )
         return self
+
+    @property
+    def gate_tolerance(self) -> float:
+        """The ratio gate's tolerance in force."""
+        if self.ratio_gate is not None:
+            return self.ratio_gate
+        return HALF_TOLERANCE if self.policy.dtype == "bfloat16" else LOCAL_TOLERANCE
 
     @property
     def label(self) -> str:

@@ -24,7 +24,7 @@ LOW_LAMBDA = 0.5
 GSPO_WIDE = 0.05
 """A clip range of a completion's mean ratio from which on it will hardly ever act."""
 
-REFERENCE_BACKENDS = ("toy",)
+REFERENCE_BACKENDS = ("tiny", "torch", "toy")
 """Backends whose policy declares the capability `reference`."""
 
 PRELOAD: dict[str, tuple[str, ...]] = {
@@ -157,11 +157,13 @@ def _check_backend(config: TrainConfig) -> None:
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"backend '{config.backend}'", "torch")
+    if config.policy.lora.rank and importlib.util.find_spec("peft") is None:
+        raise MissingExtraError(f"policy.lora.rank = {config.policy.lora.rank}", "lora")
     model = config.model
     if model is not None and model.startswith((".", "/", "~")):
         folder = Path(model).expanduser()
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise PlanError(
                 f"model '{model}': no such model folder (it must hold config.json, the weights and "
-                "the tokenizer files)"
+                "the tokenizer files, or be a folder of adapters)"
             )

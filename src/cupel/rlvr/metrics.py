@@ -36,6 +36,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="groups_trained", meaning="Groups the update was computed on; fewer than batch_size where too few differed.", unit="count", tracker_name="train/groups/trained"),
     Metric(name="num_datums", meaning="Completions the update was computed on.", unit="count", tracker_name="train/num_datums"),
     Metric(name="trained_tokens", meaning="Tokens the update was computed on.", unit="tokens", tracker_name="train/trained_tokens"),
+    Metric(name="learning_rate", meaning="Learning rate of this step by the schedule; a skipped step used none.", unit="step size", tracker_name="train/learning_rate"),
     Metric(name="loss", meaning="Value of the policy-gradient loss. It is no measure of progress and may be negative; missing when the step was skipped.", unit="loss", tracker_name="train/loss"),
     Metric(name="grad_norm", meaning="Norm of the gradient before clipping.", unit="norm", tracker_name="train/grad_norm"),
     Metric(name="ratio_mean", meaning="Mean of pi_new / pi_old over trained tokens, under gspo one ratio a completion; exactly 1 with one update a batch.", unit="ratio", tracker_name="train/policy/ratio_mean"),

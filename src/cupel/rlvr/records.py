@@ -136,15 +136,17 @@ def _update_columns(record: StepRecord) -> dict[str, Scalar]:
         *("loss", "grad_norm", "ratio_mean", "ratio_max", "clip_fraction"),
         *("reference_kl", "sampler_truncated_rate"),
     )
+    rate: dict[str, Scalar] = {"learning_rate": record.shaping.learning_rate}
     if update is None:
-        return {"groups_trained": 0, "num_datums": 0, "trained_tokens": 0, **dict.fromkeys(names)}
+        counts = dict.fromkeys(("groups_trained", "num_datums", "trained_tokens"), 0)
+        return {**counts, **rate, **dict.fromkeys(names)}
     rows = int(record.shaping.trained_N.sum())
     columns: dict[str, Scalar] = {
         "groups_trained": rows // record.shaping.config.group_size,
         "num_datums": rows,
         "trained_tokens": update.trained_tokens,
     }
-    return columns | {name: getattr(update, name) for name in names}
+    return columns | rate | {name: getattr(update, name) for name in names}
 
 
 def _mask_columns(record: StepRecord) -> dict[str, Scalar]:

@@ -1,8 +1,9 @@
-"""How strongly SEPA pools at each step: a ramp, a gate, and a controller that may be faster.
+"""What changes from step to step: the learning rate, and how strongly SEPA pools.
 
-Pure. The schedule is a frozen value: `value(step)` says the strength to use and to log, `observe`
-takes what the step showed and returns the schedule of the next step. Refuses to know what lambda
-is applied to.
+Pure. The rate is a function of the step alone, so that a resumed run has nothing to restore.
+SEPA's schedule is a frozen value: `value(step)` says the strength to use and to log, `observe`
+takes what the step showed and returns the schedule of the next step. Refuses to know what rate
+and lambda are applied to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cupel.errors import AlgorithmicFailure, DataError
 
@@ -19,6 +20,54 @@ if TYPE_CHECKING:
 
 VARIANCE_FLOOR = 1e-8
 _STATE = ("opened_at", "variance_average", "variance_reference", "observed")
+
+
+LearningRateShape = Literal["constant", "linear", "cosine"]
+
+
+def learning_rate(
+    step: int,
+    *,
+    peak: float,
+    steps: int,
+    shape: LearningRateShape = "constant",
+    warmup: int = 0,
+    floor: float = 0.0,
+) -> float:
+    """Return the learning rate of step 0 .. steps - 1.
+
+    peak * (step + 1) / warmup during the warm-up; then peak * (floor + (1 - floor) * f(x)) with
+    x = (step - warmup) / (steps - warmup), f(x) = 1, 1 - x or (1 + cos(pi x)) / 2. It reaches
+    `peak` and never quite its end, so that no step is without effect.
+
+    Source: cosine: Loshchilov and Hutter, arXiv:1608.03983, eq. 5, without restarts.
+
+    >>> [learning_rate(step, peak=1.0, steps=6, shape="linear", warmup=2) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(steps - warmup, 1)
+    match shape:
+        case "constant":
+            return peak
+        case "linear":
+            left = 1.0 - done
+        case "cosine":
+            left = 0.5 * (1.0 + math.cos(math.pi * done))
+    return peak * (floor + (1.0 - floor) * left)
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """Return the learning rate of a run's step."""
+    return learning_rate(
+        step,
+        peak=config.lr,
+        steps=config.max_steps,
+        shape=config.lr_schedule,
+        warmup=config.lr_warmup_steps,
+        floor=config.lr_min_ratio,
+    )
 
 
 def linear_lambda(step: int, *, steps: int, delay: int) -> float:

@@ -45,6 +45,7 @@ class Shaping:
             equal rewards are exactly 0.
         planning_NT: planning mask. mask_NT: True on sampled tokens.
         sepa_lambda: pooling strength of this step; used only where the transform has SEPA.
+        lr: learning rate of this step; None: the config's peak.
     """
 
     config: TrainConfig
@@ -52,6 +53,12 @@ class Shaping:
     planning_NT: NDArray[np.bool_]
     mask_NT: NDArray[np.bool_]
     sepa_lambda: float
+    lr: float | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of this step."""
+        return self.config.lr if self.lr is None else self.lr
 
     @property
     def trained_N(self) -> NDArray[np.bool_]:
@@ -165,7 +172,7 @@ def improve(
     once = config.updates_per_batch == 1 and config.transform_mode not in BATCH_TRANSFORMS
     scores = policy.score(completions) if gate or not once else None
     if gate and scores is not None:
-        check_ratio_gate(completions, scores, tolerance=config.ratio_gate)
+        check_ratio_gate(completions, scores, tolerance=config.gate_tolerance)
     if not shaping.trained_N.any():
         return None
     reference = _reference(policy, completions, config)
@@ -173,7 +180,7 @@ def improve(
         return _improve_repeatedly(policy, completions, shaping, scores, reference, gate=gate)
     credit: Credit = shaping.credit
     if scores is not None:
-        credit = gated_credit(credit, completions, scores, tolerance=config.ratio_gate)
+        credit = gated_credit(credit, completions, scores, tolerance=config.gate_tolerance)
     return policy.update(completions, credit=credit, **_settings(shaping, reference))
 
 
@@ -191,7 +198,7 @@ def _improve_repeatedly(
     def fixed(rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None) -> Float:
         return advantages_NT[rows_B, : logprobs_BT.shape[1]]
 
-    gated = gated_credit(fixed, completions, scores, tolerance=config.ratio_gate)
+    gated = gated_credit(fixed, completions, scores, tolerance=config.gate_tolerance)
     for number in range(config.updates_per_batch):
         update = policy.update(
             completions,
@@ -205,7 +212,7 @@ def _improve_repeatedly(
 def _settings(shaping: Shaping, reference: FloatNT | None) -> dict[str, Any]:
     """Return what every update of a step shares."""
     config = shaping.config
-    settings = {"trained_N": shaping.trained_N, "loss": config.loss, "lr": config.lr}
+    settings = {"trained_N": shaping.trained_N, "loss": config.loss, "lr": shaping.learning_rate}
     return settings if reference is None else settings | {"reference_logprobs_NT": reference}
 
 

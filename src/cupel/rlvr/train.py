@@ -33,7 +33,7 @@ from cupel.rlvr.records import (
     generation_rows,
     metrics_row,
 )
-from cupel.rlvr.schedules import SepaSchedule
+from cupel.rlvr.schedules import SepaSchedule, learning_rate_at
 from cupel.rlvr.shaping import Shaping, improve, length_penalties
 
 
@@ -121,6 +121,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         planning_NT=state.detector.mask(completions.tokens_NT, completions.lengths_N),
         mask_NT=completions.mask_NT,
         sepa_lambda=state.sepa.value(step),
+        lr=learning_rate_at(step, config),
     )
     update = improve(state.policy, completions, shaping, gate=step == 0)
     scores = state.policy.score(completions) if update is None else update.scores

@@ -1,0 +1,146 @@
+"""AdamW whose state is float32, whatever number format the model computes in.
+
+Knows parameters by name, their float32 copies where they are half precision, and AdamW's moments.
+Gradients of half-precision parameters are summed in float32, a microbatch at a time. Refuses to
+know losses and schedules: the rate of each step is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cupel.errors import AlgorithmicFailure, DataError
+from cupel.policy.config import PolicySettings
+
+_MASTER = "master"
+
+
+class MasterAdamW:
+    """AdamW over float32 masters; a float32 parameter is its own master.
+
+    Decoupled weight decay: Loshchilov and Hutter, arXiv:1711.05101. With bfloat16 weights alone, a
+    step smaller than 1/256 of a weight would be rounded away.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], settings: PolicySettings) -> None:
+        """Take the trained parameters by name."""
+        self._halves: dict[str, Tensor] = {}
+        self.masters: dict[str, Tensor] = {}
+        for name, parameter in parameters.items():
+            master = parameter
+            if parameter.dtype in (torch.bfloat16, torch.float16):
+                master = parameter.detach().float().requires_grad_()
+                self._halves[name] = parameter
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    _into(master)
+                )
+            self.masters[name] = master
+        self.optimizer = torch.optim.AdamW(
+            list(self.masters.values()),
+            lr=0.0,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._clip = settings.grad_clip or math.inf
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in (*self.masters.values(), *self._halves.values()):
+            parameter.grad = None
+
+    def step(self, lr: float) -> float:
+        """Clip, step, and return the gradient's norm before clipping.
+
+        Raises:
+            AlgorithmicFailure: the norm is not finite; parameters are unchanged.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self._clip)
+        if not bool(torch.isfinite(norm)):
+            raise AlgorithmicFailure(
+                f"update: the gradient norm is {float(norm)}; parameters are unchanged"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        with torch.no_grad():
+            for name, parameter in self._halves.items():
+                parameter.copy_(self.masters[name])
+        return float(norm)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return moments, counters and float32 copies by name."""
+        found = moments(self.masters, self.optimizer)
+        for name in self._halves:
+            found[f"{name}|{_MASTER}"] = self.masters[name].detach().cpu().contiguous()
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor], *, where: str) -> None:
+        """Put back what `tensors` returned, bit for bit.
+
+        Raises:
+            DataError: it belongs to another optimizer.
+        """
+        masters = {name: tensors.get(f"{name}|{_MASTER}") for name in self._halves}
+        rest = {name: t for name, t in tensors.items() if not name.endswith(f"|{_MASTER}")}
+        kept = [name for name, master in masters.items() if master is not None]
+        if kept != list(masters) or len(rest) + len(kept) != len(tensors):
+            raise DataError(
+                f"{where}: the float32 copies are not those of this model; resume with the "
+                "policy.dtype it was written with"
+            )
+        restore_moments(self.masters, self.optimizer, rest, where=where)
+        with torch.no_grad():
+            for name, master in masters.items():
+                assert master is not None
+                self.masters[name].copy_(master)
+
+
+def moments(
+    parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return an AdamW's state under `parameter|field`."""
+    return {
+        f"{name}|{field}": torch.as_tensor(value).cpu().contiguous()
+        for name, parameter in parameters.items()
+        for field, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_moments(
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    *,
+    where: str,
+) -> None:
+    """Put back what `moments` returned.
+
+    Raises:
+        DataError: a field of a parameter that is not trained here.
+    """
+    optimizer.state.clear()
+    for key, value in tensors.items():
+        name, _, field = key.rpartition("|")
+        parameter = parameters.get(name)
+        if parameter is None:
+            raise DataError(f"{where}: state of {name}, which this policy does not train")
+        kept = value if field == "step" and value.dim() == 0 else value.to(parameter.device)
+        optimizer.state[parameter][field] = kept
+
+
+def _into(master: Tensor) -> Callable[[Tensor], None]:
+    """Return the hook that moves a parameter's fresh gradient into its master's float32 sum."""
+
+    def collect(parameter: Any) -> None:
+        gradient = parameter.grad.float()
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        parameter.grad = None
+
+    return collect

@@ -1,0 +1,139 @@
+"""The policy a run started from, still able to score, and what that costs.
+
+Three ways: new adapters are switched off, continued ones are swapped for those they began as, and
+a fully trained model has a frozen copy, loaded at the first question. Refuses a start that changed
+between the parts of a resumed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cupel.errors import DataError
+from cupel.policy.lora import switched_off
+from cupel.policy.protocol import Completions, Scores
+from cupel.policy.scoring import Scorer
+from cupel.policy.torch_state import weights_sha256
+
+
+class Reference(Protocol):
+    """What can score completions as the run's start would."""
+
+    sha256: str | None
+    """Hash by which a resumed run knows the start again; None where it is known otherwise, or not
+    loaded yet."""
+
+    def expect(self, sha256: str) -> None:
+        """Take the hash that a checkpoint holds.
+
+        Raises:
+            DataError: the start is another one.
+        """
+        ...
+
+    def score(self, completions: Completions) -> Scores:
+        """Score every row at T = 1, without gradient."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Say what it is and what it holds in memory."""
+        ...
+
+
+class AdaptersOff:
+    """The base model under new adapters: no second model, no memory."""
+
+    sha256: str | None = None
+
+    def __init__(self, scorer: Scorer, handle: Any) -> None:
+        self._scorer, self._handle = scorer, handle
+
+    def expect(self, sha256: str) -> None:
+        """Take no hash: checkpoints hold the base's, and are refused on another."""
+        raise DataError(f"reference: the checkpoint began from other adapters ({sha256[:16]})")
+
+    def score(self, completions: Completions) -> Scores:
+        """Score as the base model."""
+        with switched_off(self._handle):
+            return self._scorer.score(completions)
+
+    def describe(self) -> dict[str, Any]:
+        """Say that it costs no memory."""
+        return {"kind": "adapters off", "memory_bytes": 0}
+
+
+class StartAdapters:
+    """Adapters as they were when this run took them up, swapped in for a moment."""
+
+    def __init__(self, scorer: Scorer, trained: Mapping[str, Tensor], *, sha256: str) -> None:
+        self._scorer, self._trained = scorer, dict(trained)
+        self._start = {name: value.detach().clone() for name, value in trained.items()}
+        self.sha256: str | None = sha256
+
+    def expect(self, sha256: str) -> None:
+        """Compare with the hash that a checkpoint holds."""
+        _same(sha256, str(self.sha256))
+
+    def score(self, completions: Completions) -> Scores:
+        """Score as the start; the trained adapters come back bit for bit."""
+        now = {name: value.detach().clone() for name, value in self._trained.items()}
+        self._put(self._start)
+        try:
+            return self._scorer.score(completions)
+        finally:
+            self._put(now)
+
+    def describe(self) -> dict[str, Any]:
+        """Say that it holds the adapters once more."""
+        held = sum(value.numel() * value.element_size() for value in self._start.values())
+        return {"kind": "adapters of the start", "memory_bytes": held}
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(values[name])
+
+
+class FrozenCopy:
+    """The start's weights once more, loaded at the first question and never trained."""
+
+    def __init__(self, load: Callable[[], Scorer], *, memory_bytes: int) -> None:
+        self._load, self._bytes = load, memory_bytes
+        self._scorer: Scorer | None = None
+        self._expected: str | None = None
+        self.sha256: str | None = None
+
+    def expect(self, sha256: str) -> None:
+        """Keep the hash that a checkpoint holds for the moment the copy is loaded."""
+        self._expected = self.sha256 = sha256
+
+    def score(self, completions: Completions) -> Scores:
+        """Score as the start.
+
+        Raises:
+            DataError: the start's folder holds other weights than when the run began.
+        """
+        if self._scorer is None:
+            scorer = self._load()
+            scorer.lm.model.requires_grad_(False)
+            self.sha256 = weights_sha256(scorer.lm.model)
+            if self._expected is not None:
+                _same(self._expected, self.sha256)
+            self._scorer = scorer
+        return self._scorer.score(completions)
+
+    def describe(self) -> dict[str, Any]:
+        """Say how much memory the copy takes once something asks for it."""
+        return {"kind": "frozen copy, loaded when first asked", "memory_bytes": self._bytes}
+
+
+def _same(expected: str, found: str) -> None:
+    if expected != found:
+        raise DataError(
+            f"reference: the model this run started from has changed (sha256 {found[:16]}, "
+            f"{expected[:16]} before); give back the folder it was"
+        )
