@@ -17,7 +17,7 @@ from cupel.arc.diagnostics import (
 from cupel.arc.halting import Carry
 from cupel.arc.losses import SequenceLosses
 from cupel.arc.optimizer import GradientNorms
-from cupel.arc.ranks import Ranks
+from cupel.lab.ranks import ALONE
 
 CPU = torch.device("cpu")
 
@@ -67,7 +67,7 @@ def test_a_policy_of_known_exact_match_at_halt_is_measured_as_such() -> None:
         exact = age >= solved_at
         fresh = exact | (age >= most)
         window.add(update(exact, age, fresh, torch.where(exact, 1.0, -1.0)))
-    means = window.read(Ranks())
+    means = window.read(ALONE)
     assert means["em_at_halt"] == pytest.approx(0.90, abs=0.01)
     assert means["train/exact_accuracy"] < 0.35  # slots of every age
     assert means["steps_at_halt"] == pytest.approx(0.9 * 2 + 0.1 * 16, abs=0.15)
@@ -79,7 +79,7 @@ def test_means_are_over_slots_items_and_updates() -> None:
     exact, q = torch.tensor([True, False]), torch.tensor([2.0, -2.0])
     window.add(update(exact, torch.tensor([1, 3]), torch.tensor([True, False]), q))
     window.add(update(exact, torch.tensor([1, 4]), torch.tensor([True, True]), q))
-    means = window.read(Ranks())
+    means = window.read(ALONE)
     p = torch.sigmoid(torch.tensor(2.0)).item()
     expected = {
         "train/accuracy": 0.875,
@@ -106,8 +106,8 @@ def test_means_are_over_slots_items_and_updates() -> None:
 def test_a_window_starts_anew_and_says_nothing_of_nothing() -> None:
     window = Window(CPU)
     window.add(update(torch.tensor([True]), torch.ones(1), torch.tensor([True]), torch.ones(1)))
-    window.read(Ranks())
-    means = window.read(Ranks())
+    window.read(ALONE)
+    means = window.read(ALONE)
     assert means["train/accuracy"] is None
     assert means["em_at_halt"] is None
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cupel.arc.halting import Carry
 from cupel.arc.losses import SequenceLosses
 from cupel.arc.optimizer import GradientNorms
-from cupel.arc.ranks import Ranks
+from cupel.lab.ranks import Ranks
 
 BINS = 10
 _SUMS = (

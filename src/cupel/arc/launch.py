@@ -1,35 +1,26 @@
 """Training in several processes: `python -m torch.distributed.run -m cupel.arc.train key=value`.
 
-Knows how processes find each other and that only the first one owns the run folder. Refuses to
-know the algorithm: every process runs the same loop, which asks its `Ranks` where they differ.
+Knows the words of that command, and that the first process plans the run. Refuses to know the
+algorithm: every process runs the same loop, which asks its `Ranks` where they differ.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
-from cupel.arc.config import ArcTrainConfig
 from cupel.arc.presets import preset
-from cupel.arc.ranks import Ranks, current_ranks
-from cupel.config import apply_overrides, validate
+from cupel.config import apply_overrides
 from cupel.errors import ConfigError, CupelError
-from cupel.lab.checkpoint import Checkpoints
 from cupel.lab.plan import plan_run
-from cupel.lab.randomness import Randomness
-from cupel.lab.recipe import RunContext, Slot
-from cupel.lab.recorder import Recorder
+from cupel.lab.ranks import ALONE
+from cupel.lab.recipe import Slot
 from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
-from cupel.lab.worker import execute_run
+from cupel.lab.together import run_together
+from cupel.policy.ranks import current_ranks, joined
 
 RECIPE_NAME = "arc.train"
 _OWN = ("run_folder", "preset", "seed", "device", "threads")
@@ -65,59 +56,14 @@ def launch(
     """Run, continue or skip the training in `folder` as one process of however many there are.
 
     Returns:
-        `done` or `failed`, the same in every process.
+        `done` or `failed`.
 
     Raises:
         UsageError: bad settings, or a folder that holds another run.
     """
-    with _group(device) as own_device:
-        slot = Slot(device=own_device, threads=threads)
-        ranks = current_ranks()
-        if not ranks.is_first:
-            return _follow(slot, ranks)
-        run = RunFolder(folder)
-        spec = plan_run(load_recipe(RECIPE_NAME), RECIPE_NAME, passed=settings, seed=seed)
-        run.create(spec)
-        todo = None if run.is_complete else {"resolved": spec.resolved, "seed": seed}
-        ranks.share(todo)
-        return execute_run(folder, slot)
-
-
-def _follow(slot: Slot, ranks: Ranks) -> str:
-    """Train beside the first process; what this one writes is its own and thrown away."""
-    from cupel.arc.train import train
-
-    work = ranks.share(None)
-    if work is None:
-        return "done"
-    config = validate(ArcTrainConfig, work["resolved"], where="the first process's settings")
-    with tempfile.TemporaryDirectory() as scratch, Recorder(Path(scratch), {}) as recorder:
-        context = RunContext(
-            folder=Path(scratch),
-            condition="run",
-            seed=work["seed"],
-            randomness=Randomness(work["seed"]),
-            recorder=recorder,
-            checkpoints=Checkpoints(Path(scratch) / "checkpoints"),
-            resume=None,
-            slot=slot,
-        )
-        train(config, context, ranks)
-    return "done"
-
-
-@contextmanager
-def _group(device: str) -> Iterator[str]:
-    """Join the processes that the launcher started, if any, and yield this one's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield device
-        return
-    own = device
-    if device == "cuda":
-        own = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield own
-    finally:
-        dist.destroy_process_group()
+    with joined(device) as own_device:
+        ranks = current_ranks() or ALONE
+        if ranks.is_first:
+            spec = plan_run(load_recipe(RECIPE_NAME), RECIPE_NAME, passed=settings, seed=seed)
+            RunFolder(folder).create(spec)
+        return run_together(folder, Slot(device=own_device, threads=threads), ranks)

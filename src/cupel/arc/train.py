@@ -19,7 +19,6 @@ from cupel.arc.halting import halt, halting_draws, out_of_phase
 from cupel.arc.losses import sequence_losses, total_loss
 from cupel.arc.metrics import EVALUATIONS, METRICS
 from cupel.arc.optimizer import GradientNorms, clip_gradients, prepare_update, reduce_gradients
-from cupel.arc.ranks import Ranks, current_ranks
 from cupel.arc.records import PREDICTIONS, conclude, log_evaluation, log_row
 from cupel.arc.sides import choose_side
 from cupel.arc.train_state import TrainState, generator_of, open_state, refill, save
@@ -49,15 +48,15 @@ class TrainRecipe:
 
     def run(self, config: ArcTrainConfig, context: RunContext) -> Result:
         """Train to the last update, evaluating on the way."""
-        return train(config, context, current_ranks())
+        return train(config, context)
 
 
 RECIPE = TrainRecipe()
 
 
-def train(config: ArcTrainConfig, context: RunContext, ranks: Ranks | None = None) -> Result:
+def train(config: ArcTrainConfig, context: RunContext) -> Result:
     """Run the training loop from the start or from the checkpoint in `context`."""
-    state = open_state(config, context, ranks or Ranks())
+    state = open_state(config, context)
     while state.updates < config.max_steps:
         train_step(state, config, context)
         at_end = state.updates == config.max_steps

@@ -23,13 +23,14 @@ from cupel.arc.forecast import views_of
 from cupel.arc.items import Item, ItemStream
 from cupel.arc.model import ARCModel
 from cupel.arc.optimizer import build_optimizer
-from cupel.arc.ranks import Ranks, SharedStream
+from cupel.arc.ranks import SharedStream, own_slots
 from cupel.arc.slots import Batch, SlotPool
 from cupel.arc.views import Views
 from cupel.errors import DataError
 from cupel.lab.checkpoint import Checkpoint
 from cupel.lab.metrics import Scalar
 from cupel.lab.randomness import Randomness
+from cupel.lab.ranks import Ranks
 from cupel.lab.recipe import RunContext
 
 OTHER_RANKS = "other_ranks.pt"
@@ -72,8 +73,9 @@ class TrainState:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def open_state(config: ArcTrainConfig, context: RunContext, ranks: Ranks) -> TrainState:
+def open_state(config: ArcTrainConfig, context: RunContext) -> TrainState:
     """Build everything from the seed; restore it when resuming."""
+    ranks = context.ranks
     torch.set_num_threads(context.slot.threads)
     resume: Checkpoint | None = ranks.share(context.resume)
     device, views = torch.device(context.slot.device), views_of(config)
@@ -82,7 +84,7 @@ def open_state(config: ArcTrainConfig, context: RunContext, ranks: Ranks) -> Tra
         _load_decoder(config, model, context)
     model.to(device)
     items = ItemStream(views.train_groups, context.seed, config.items)
-    slots = ranks.slots(config.global_batch_size)
+    slots = own_slots(ranks, config.global_batch_size)
     state = TrainState(
         model=model,
         optimizer=build_optimizer(model.encoder_parameters(), model.inner_parameters(), config),

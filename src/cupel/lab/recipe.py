@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cupel.config import Config
 from cupel.lab.metrics import Metric, Scalar
+from cupel.lab.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from cupel.lab.checkpoint import Checkpoint, Checkpoints
@@ -42,6 +43,7 @@ class RunContext:
         resume: the checkpoint to continue from, or None for a fresh start.
         slot: device and CPU threads this run may use.
         inputs: folders of the runs this one reads, by role.
+        ranks: the processes that run this run together; one of them, as a rule.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class RunContext:
     resume: Checkpoint | None
     slot: Slot = field(default_factory=Slot)
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
