@@ -35,12 +35,14 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
     _check_reachable(address)
     own = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError) as error:
-        raise UsageError(f"--address {address}: {_first_line(error)}{_hint(address)}") from None
+        raise UsageError(f"--address {address}: {_why(error, address)}") from None
     try:
         yield ray
     finally:
@@ -60,14 +62,14 @@ def _check_reachable(address: str) -> None:
         raise UsageError(f"--address {address}: nothing answers there ({why})") from None
 
 
-def _hint(address: str) -> str:
+def _why(error: Exception, address: str) -> str:
     if address == "auto":
-        return "; start one with `ray start --head`, or give --address local or HOST:PORT"
-    if address.startswith("ray://"):
-        return "; ray:// needs pip install 'ray[client]' on both sides"
-    return ""
-
-
-def _first_line(error: BaseException) -> str:
+        return (
+            "no Ray cluster runs on this machine; start one with `ray start --head`, or give "
+            "--address HOST:PORT, ray://HOST:PORT, or local for one that lives as long as this"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    first = (lines[0] if lines else type(error).__name__).rstrip(".")
+    if address.startswith("ray://") and isinstance(error, ImportError):
+        return f"{first}; ray:// needs pip install 'ray[client]'"
+    return first
