@@ -60,16 +60,13 @@ def test_a_failure_says_at_which_step(tmp_path: Path) -> None:
     assert "ZeroDivisionError: a bug" in failure["traceback"]
 
 
-def test_two_processes_never_run_the_same_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_never_run_the_same_run(tmp_path: Path) -> None:
     create(tmp_path)
-    monkeypatch.setattr("cupel.lab.worker.CLAIM_WAIT_S", 0.1)
     with (
         claim(tmp_path / ".lock", what="run"),
         pytest.raises(UsageError, match="already being run by process"),
     ):
-        execute_run(tmp_path)
+        execute_run(tmp_path, wait_s=0.1)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def command(deep: bool, calibrate: str | None, calibration_seed: int | None, as_
     if calibrate is not None:
         return calibration(calibrate, calibration_seed, as_json=as_json)
     checks = [check_python(), *check_packages(), *check_torch(), *check_models()]
+    checks += check_executors()
     if deep:
         checks.append(check_training())
     if as_json:
@@ -189,6 +190,20 @@ def check_models() -> list[Check]:
         detail = "not built; cupel models build tiny"
         checks = [Check(name="tiny model", status="failed", detail=detail)]
     return [*checks, check_writable(Path(listed["cache"]))]
+
+
+def check_executors() -> list[Check]:
+    """Say which executors can run a study from here."""
+    from cupel.lab.executors.available import executors_here
+
+    return [
+        Check(
+            name=f"executor {each.executor}",
+            status="ok" if each.usable else "absent",
+            detail=each.detail,
+        )
+        for each in executors_here()
+    ]
 
 
 def check_writable(folder: Path) -> Check:

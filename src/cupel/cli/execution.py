@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import EXIT_RUNS_FAILED, Interrupted
+from cupel.cli.executor import ExecutionOptions, executor_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.source import StudySource, json_option
@@ -29,17 +31,6 @@ if TYPE_CHECKING:
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionOptions:
-    """How the missing runs are executed."""
-
-    executor: str = "processes"
-    workers: int | None = None
-    retry_failed: bool = False
-    stop_on_failure: bool = False
-    figures: bool = True
-
-
 figures_option = click.option(
     "--figures/--no-figures",
     default=True,
@@ -48,37 +39,17 @@ figures_option = click.option(
 )
 
 
-def run_options(command: CommandT) -> CommandT:
+def run_options(command: CommandT) -> Any:
     """Decorate a command that executes and judges a study."""
-    return executor_options(figures_option(command))
+
+    @wraps(command)
+    def with_figures(*args: Any, execution: ExecutionOptions, figures: bool, **given: Any) -> Any:
+        return command(*args, execution=replace(execution, figures=figures), **given)
+
+    return executor_options(figures_option(with_figures))
 
 
-def executor_options(command: CommandT) -> CommandT:
-    """Decorate a command that executes a study."""
-    for option in (
-        click.option(
-            "--retry-failed",
-            is_flag=True,
-            help="Also begin again runs that failed by the method's own doing.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=1),
-            help="Runs at a time [default: one per CPU core].",
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["inline", "processes"]),
-            default="processes",
-            show_default=True,
-            help="inline: one after the other in this process; processes: side by side.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def execution_options(command: CommandT) -> CommandT:
+def execution_options(command: CommandT) -> Any:
     """Decorate a command that plans, and executes only when asked."""
     execute = click.option("--execute", is_flag=True, help="Run it; without this, only plan.")
     return execute(run_options(json_option(command)))
@@ -108,13 +79,7 @@ def plan_or_execute(
         return 0
     if not as_json:
         show_plan(plan, source.folder)
-    options = ExecutionOptions(
-        executor=given["executor"],
-        workers=given["workers"],
-        retry_failed=given["retry_failed"],
-        stop_on_failure=stop_on_failure,
-        figures=given["figures"],
-    )
+    options: ExecutionOptions = replace(given["execution"], stop_on_failure=stop_on_failure)
     return execute_and_judge(source.folder, options, as_json=as_json)
 
 
@@ -150,6 +115,7 @@ def execute(
     Raises:
         Interrupted: Ctrl-C; says how far it came and how to continue.
         RunError: a run failed and `stop_on_failure` was asked for.
+        Exit: the runs were only submitted, so there is nothing to judge yet.
     """
     from cupel.lab.executors.base import execute_study
     from cupel.lab.store import read_study
@@ -174,10 +140,12 @@ def execute(
 
     try:
         with shown:
-            return execute_study(
+            outcome = execute_study(
                 folder,
                 executor=options.executor,
                 workers=options.workers,
+                options=options.cluster,
+                retries=options.retries,
                 retry_failed=options.retry_failed,
                 progress=hear,
             )
@@ -187,6 +155,13 @@ def execute(
             f"interrupted; {done} of {len(runs)} runs are complete, nothing is lost; continue "
             f"with: cupel run {shlex.quote(str(folder))}"
         ) from None
+    if not options.wait and not outcome.is_complete:
+        console.note(
+            f"submitted; cupel status {shlex.quote(str(folder))} shows how far it is, and the same "
+            "command without --no-wait follows the jobs and judges"
+        )
+        raise click.exceptions.Exit(0)
+    return outcome
 
 
 def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = True) -> None:

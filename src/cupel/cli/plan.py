@@ -49,7 +49,14 @@ def command(
         console.print_json(plan_facts(plan, source.folder))
         return
     show_plan(plan, source.folder)
-    console.note(f"next: cupel run {source.folder}")
+    console.note(f"next: cupel run {source.folder} ({_executors()})")
+
+
+def _executors() -> str:
+    """Say which executors can run it from here."""
+    from cupel.lab.executors.available import executors_here
+
+    return "--executor " + ", ".join(each.executor for each in executors_here() if each.usable)
 
 
 def make_plan(source: StudySource) -> Plan:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from cupel.cli.app import Stop
-from cupel.cli.execution import ExecutionOptions, execute_and_judge, run_options
+from cupel.cli.execution import execute_and_judge, run_options
+from cupel.cli.executor import ExecutionOptions
 from cupel.cli.source import json_option
 from cupel.cli.train import execute_one, show_result
 
@@ -28,11 +29,8 @@ def command(
     folder: Path,
     device: str,
     threads: int,
-    executor: str,
-    workers: int | None,
-    retry_failed: bool,
-    figures: bool,
     as_json: bool,
+    execution: ExecutionOptions,
 ) -> int:
     """Continue FOLDER, a run folder or a study folder, from its last checkpoints.
 
@@ -48,11 +46,10 @@ def command(
     from cupel.lab.store import is_study_folder, read_run
 
     if is_study_folder(folder):
-        options = ExecutionOptions(
-            executor=executor, workers=workers, retry_failed=retry_failed, figures=figures
-        )
-        return execute_and_judge(folder, options, as_json=as_json)
+        return execute_and_judge(folder, execution, as_json=as_json)
     read_run(folder)
+    if execution.cluster is not None:
+        raise Stop(f"{folder} is one run; --executor {execution.executor} takes a study folder")
     if not (folder / "config.json").is_file():
         raise Stop(f"{folder}: no config.json; this run was not made by Cupel and cannot continue")
     execute_one(folder, Slot(device=device, threads=threads))

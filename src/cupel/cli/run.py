@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from cupel.cli import console
-from cupel.cli.execution import ExecutionOptions, execute_and_judge, run_options
+from cupel.cli.execution import execute_and_judge, run_options
+from cupel.cli.executor import ExecutionOptions
 from cupel.cli.plan import make_plan, save_plan
 from cupel.cli.source import find_study, json_option, set_option
 
@@ -25,12 +26,9 @@ from cupel.cli.source import find_study, json_option, set_option
 def command(
     study: Path,
     out: Path | None,
-    executor: str,
-    workers: int | None,
-    retry_failed: bool,
-    figures: bool,
     overrides: tuple[str, ...],
     as_json: bool,
+    execution: ExecutionOptions,
 ) -> int:
     """Run what is missing of STUDY (a study file or a study folder), then judge and report.
 
@@ -42,6 +40,8 @@ def command(
       cupel run quickstart.toml
       cupel run quickstart.toml --workers 2 --set config.max_steps=10 --out results/short
       cupel run results/quickstart
+      cupel run quickstart.toml --executor ray --address 10.0.0.5:6379 --gpus-per-run 1
+      cupel run quickstart.toml --executor slurm --slurm partition=gpu --slurm time=4:00:00
     """
     source = find_study(study, overrides=overrides, out=out)
     if study.is_file():
@@ -50,7 +50,4 @@ def command(
         for text in plan.warnings:
             console.warn(text)
         console.note(f"{source.study.name}: {len(plan.runs)} runs in {source.folder}")
-    options = ExecutionOptions(
-        executor=executor, workers=workers, retry_failed=retry_failed, figures=figures
-    )
-    return execute_and_judge(source.folder, options, as_json=as_json)
+    return execute_and_judge(source.folder, execution, as_json=as_json)

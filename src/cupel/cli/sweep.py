@@ -15,7 +15,8 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import EXIT_NO, EXIT_RUNS_FAILED, Stop
-from cupel.cli.execution import ExecutionOptions, execute, executor_options, show_failures
+from cupel.cli.execution import execute, show_failures
+from cupel.cli.executor import ExecutionOptions, executor_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
 from cupel.cli.source import (
@@ -121,10 +122,8 @@ def command(
     plan_only: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
-    executor: str,
-    workers: int | None,
-    retry_failed: bool,
     as_json: bool,
+    execution: ExecutionOptions,
 ) -> int:
     """Choose each algorithm's learning rate: every rate on every probe seed, at once.
 
@@ -165,8 +164,7 @@ def command(
     if plan_only:
         console.note(f"next: cupel run {shlex.quote(str(root))}")
         return 0
-    options = ExecutionOptions(executor=executor, workers=workers, retry_failed=retry_failed)
-    return tune(root, options, as_json=as_json)
+    return tune(root, execution, as_json=as_json)
 
 
 def tune(folder: Path, options: ExecutionOptions, *, as_json: bool = False) -> int:

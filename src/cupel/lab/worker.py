@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,8 @@ def execute_run(
     fresh: bool = False,
     fsync: bool = True,
     guardian: int | None = None,
+    wait_s: float = CLAIM_WAIT_S,
+    notes: Sequence[str] = (),
 ) -> RunStatus:
     """Run, or continue, the run in a folder; a complete one is left alone.
 
@@ -63,6 +65,8 @@ def execute_run(
         fsync: survive a power cut, not only a kill.
         guardian: pid of the parent; when it is gone this process kills itself, so that an
             orphan never writes beside its successor.
+        wait_s: how long to wait for another process that is running it.
+        notes: what run.json shall say of where it runs.
 
     Returns:
         `done` or `failed`.
@@ -73,11 +77,12 @@ def execute_run(
     """
     run = RunFolder(Path(folder))
     run.config()
-    with claim(run.path / ".lock", what=f"run {run.path}", wait_s=CLAIM_WAIT_S):
+    with claim(run.path / ".lock", what=f"run {run.path}", wait_s=wait_s):
         if run.is_complete:
             run.mark_done()
             return "done"
         run.start(capture() if provenance is None else provenance)
+        run.note(*notes)
         try:
             _attempt(run, slot or Slot(), fresh=fresh, fsync=fsync, guardian=guardian)
         except (KeyboardInterrupt, SystemExit):

@@ -11,7 +11,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop, suggestion
-from cupel.cli.execution import ExecutionOptions, execute_and_judge, run_options
+from cupel.cli.execution import execute_and_judge, run_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.source import comma_list, json_option, seed_list, set_setting_option, study_from
 
@@ -136,13 +136,7 @@ def _execute(folder: Path, record: dict[str, Any], given: dict[str, Any], *, as_
     from cupel.teach.selection_order import write_order
     from cupel.teach.selection_results import write_selection
 
-    options = ExecutionOptions(
-        executor=given["executor"],
-        workers=given["workers"],
-        retry_failed=given["retry_failed"],
-        figures=given["figures"],
-    )
-    code = execute_and_judge(folder, options, as_json=as_json)
+    code = execute_and_judge(folder, given["execution"], as_json=as_json)
     study = read_study(folder)
     rows = write_selection(study, record)
     order = write_order(study)

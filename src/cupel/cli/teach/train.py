@@ -11,7 +11,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop, suggestion
-from cupel.cli.execution import ExecutionOptions, execute_and_judge, run_options
+from cupel.cli.execution import execute_and_judge, run_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.source import comma_list, json_option, seed_list, set_setting_option, study_from
 
@@ -161,14 +161,8 @@ def _execute(folder: Path, given: dict[str, Any], *, as_json: bool) -> int:
     """Run, judge, and write the files of the matrix, also when a run failed."""
     from cupel.teach.matrix_files import write_matrix_files
 
-    options = ExecutionOptions(
-        executor=given["executor"],
-        workers=given["workers"],
-        retry_failed=given["retry_failed"],
-        figures=given["figures"],
-    )
     try:
-        return execute_and_judge(folder, options, as_json=as_json)
+        return execute_and_judge(folder, given["execution"], as_json=as_json)
     finally:
         summary = write_matrix_files(folder)
         console.note(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cupel.config import did_you_mean
 from cupel.errors import ConfigError
+from cupel.lab.executors.options import RayOptions, SlurmOptions
 from cupel.lab.locks import claim
 from cupel.lab.metrics import RunStatus
 from cupel.lab.provenance import capture
@@ -19,8 +20,8 @@ from cupel.lab.recipe import Slot
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.study_dir import StudyFolder
 
-ExecutorName = Literal["inline", "processes"]
-EXECUTORS: tuple[ExecutorName, ...] = ("inline", "processes")
+ExecutorName = Literal["inline", "processes", "ray", "slurm"]
+EXECUTORS: tuple[ExecutorName, ...] = ("inline", "processes", "ray", "slurm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,7 @@ def execute_study(
     executor: str = "processes",
     workers: int | None = None,
     slots: Sequence[Slot] | None = None,
+    options: RayOptions | SlurmOptions | None = None,
     retries: int = 1,
     retry_failed: bool = False,
     progress: Listener | None = None,
@@ -231,35 +233,64 @@ def execute_study(
     `retry_failed` begins it again; every other run is continued from its last checkpoint.
 
     Args:
-        executor: `inline` (in this process, one by one) or `processes`.
-        workers: runs at a time; default one per CPU core, or one per slot.
+        executor: `inline` (in this process, one by one), `processes`, or on other machines
+            `ray` or `slurm`.
+        workers: runs at a time; default one per CPU core, or one per slot, or as many as the
+            cluster grants.
         slots: the share of the machine each of the concurrent runs gets, e.g. one per GPU.
+        options: how to reach the cluster, for `ray` and `slurm`.
         retries: how often a run is tried again after an infrastructure failure.
         progress: called with every event; an exception it raises stops the study.
         fsync: survive a power cut, not only a kill.
 
     Raises:
         DataError: the folder holds no planned study, or a file in it is damaged.
-        UsageError: another process is executing this study.
+        UsageError: another process is executing this study, or the cluster cannot run it.
         KeyboardInterrupt: on Ctrl-C, after all runs have been stopped; the study can be resumed.
     """
     if executor not in EXECUTORS:
         raise ConfigError(f"executor '{executor}': {did_you_mean(executor, EXECUTORS)}")
+    wanted = {"ray": RayOptions, "slurm": SlurmOptions}.get(executor)
+    if options is not None and (wanted is None or not isinstance(options, wanted)):
+        raise ConfigError(f"executor '{executor}' takes no {type(options).__name__}")
     path = Path(folder)
     StudyFolder(path).manifest()
     with claim(path / ".lock", what=f"study {path}"):
         execution = Execution(
             path, retries=retries, retry_failed=retry_failed, fsync=fsync, listener=progress
         )
-        if executor == "inline":
+        if execution.tasks or executor == "inline":
+            _dispatch(execution, executor, workers, slots, options)
+        return execution.outcome()
+
+
+def _dispatch(
+    execution: Execution,
+    executor: str,
+    workers: int | None,
+    slots: Sequence[Slot] | None,
+    options: RayOptions | SlurmOptions | None,
+) -> None:
+    """Import the executor that was asked for, and only that one."""
+    match executor:
+        case "inline":
             from cupel.lab.executors.inline import run_inline
 
             run_inline(execution, slots[0] if slots else Slot())
-        elif execution.tasks:
+        case "processes":
             from cupel.lab.executors.processes import run_processes
 
             run_processes(execution, slots=slots, workers=workers)
-        return execution.outcome()
+        case "ray":
+            from cupel.lab.executors.ray import run_ray
+
+            ray = options if isinstance(options, RayOptions) else RayOptions()
+            run_ray(execution, ray, at_a_time=workers)
+        case "slurm":
+            from cupel.lab.executors.slurm import run_slurm
+
+            slurm = options if isinstance(options, SlurmOptions) else SlurmOptions()
+            run_slurm(execution, slurm, at_a_time=workers)
 
 
 def _whole(value: float | None) -> int | None:

@@ -5,9 +5,10 @@ is told to start, and says how each child ended. It holds no threads, so a fork 
 run begins with warm imports and fresh memory.
 
 One JSON object a line goes each way. In: first `{"recipes", "modules", "provenance"}`, then
-`{"task", "folder", "device", "threads", "environment", "fresh", "fsync"}` for every start. Out:
-`{"task", "pid"}` when a child is started and `{"task", "exit"}` when it ended, negative for a
-signal. When its input is closed it ends its children and itself.
+`{"task", "folder", "device", "threads", "environment", "fresh", "fsync"}` and perhaps
+`"wait_s", "notes"` for every start. Out: `{"task", "pid"}` when a child is started and
+`{"task", "exit"}` when it ended, negative for a signal. When its input is closed it ends its
+children and itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, NoReturn
 
 from cupel.lab.recipe import Slot
 from cupel.lab.registry import load_recipe
-from cupel.lab.worker import execute_run
+from cupel.lab.worker import CLAIM_WAIT_S, execute_run
 
 GRACE_S = 2.0
 LOG = "log.txt"
@@ -146,6 +147,8 @@ def _run(order: Mapping[str, Any], provenance: Mapping[str, Any]) -> int:
         fresh=order["fresh"],
         fsync=order["fsync"],
         guardian=os.getppid(),
+        wait_s=order.get("wait_s", CLAIM_WAIT_S),
+        notes=order.get("notes", ()),
     )
     return EXIT_DONE if status == "done" else EXIT_FAILED
 

@@ -6,29 +6,19 @@ is read to its end, and one that died is a failure with a reason.
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
 import signal
-import subprocess
-import sys
-import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import FrameType
-from typing import IO, Any
+from collections.abc import Sequence
+from contextlib import suppress
 
-from cupel.errors import InfrastructureFailure
 from cupel.lab.executors.base import Execution, Task
+from cupel.lab.executors.server import ENDED_BY_ITSELF, ForkServer, how_it_died
+from cupel.lab.executors.signals import terminate_is_interrupt
 from cupel.lab.executors.tail import Tail
 from cupel.lab.recipe import Slot
 
 POLL_S = 0.2
-END_S = 10.0
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ENDED_BY_ITSELF = (0, 3)
 
 
 def run_processes(
@@ -37,7 +27,7 @@ def run_processes(
     """Execute every due run, at most one per slot at a time."""
     shares = _shares(slots, workers, len(execution.tasks))
     pool = _Pool(execution, shares)
-    with _terminate_is_interrupt():
+    with terminate_is_interrupt():
         try:
             pool.work()
         finally:
@@ -67,7 +57,7 @@ class _Pool:
         self._threads = max(slot.threads for slot in slots)
         self._running: dict[int, tuple[Task, Slot, Tail]] = {}
         self._pids: dict[int, int] = {}
-        self._server: _Server | None = None
+        self._server: ForkServer | None = None
 
     def work(self) -> None:
         """Start, watch and settle until nothing is due."""
@@ -104,7 +94,14 @@ class _Pool:
         self._running[number] = (task, slot, Tail(task.run))
         self._execution.begin(task)
         if self._server is None:
-            self._server = _Server(self._execution, self._threads)
+            recipes, modules = self._execution.needed()
+            self._server = ForkServer(
+                log=self._execution.study.path / "executor.log",
+                recipes=recipes,
+                modules=modules,
+                provenance=self._execution.provenance,
+                threads=self._threads,
+            )
         environment, device = _visible_device(slot.device)
         self._server.order(
             {
@@ -122,11 +119,11 @@ class _Pool:
         task, slot, tail = self._running.pop(number)
         self._pids.pop(number, None)
         self._free.append(slot)
-        if code not in _ENDED_BY_ITSELF:
+        if code not in ENDED_BY_ITSELF:
             if task.run.is_complete:
                 task.run.mark_done()
             else:
-                task.run.fail("infrastructure", _how_it_died(code, task.run.path))
+                task.run.fail("infrastructure", how_it_died(code, task.run.path))
         row = tail.last_row()
         if row is not None:
             self._execution.tell(task, "running", row=row)
@@ -151,99 +148,6 @@ class _Pool:
                 self._execution.tell(task, "running", row=row)
 
 
-class _Server:
-    """This side of the fork server."""
-
-    def __init__(self, execution: Execution, threads: int) -> None:
-        source, self._orders = os.pipe()
-        self._answers, sink = os.pipe()
-        code = (
-            "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-            f"sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "
-            f"from cupel.lab.executors.fork_server import serve; serve({source}, {sink})"
-        )
-        environment = {
-            **os.environ,
-            **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for CUDA must not claim it before a fork
-        }
-        with _log(execution.study.path / "executor.log") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=(source, sink),
-            )
-        os.close(source)
-        os.close(sink)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._answers, selectors.EVENT_READ)
-        self._buffer = b""
-        self._ended = False
-        recipes, modules = execution.needed()
-        self.order({"recipes": recipes, "modules": modules, "provenance": execution.provenance})
-
-    def order(self, message: Mapping[str, Any]) -> None:
-        """Send one order."""
-        data = memoryview((json.dumps(message) + "\n").encode())
-        with suppress(BrokenPipeError):  # a dead server is noticed when its answers end
-            while data:
-                data = data[os.write(self._orders, data) :]
-
-    def messages(self, wait_s: float) -> list[dict[str, Any]] | None:
-        """Return the answers that came within `wait_s`; None when the server is dead."""
-        if not self._selector.select(wait_s):
-            return []
-        data = os.read(self._answers, 1 << 16)
-        if not data:
-            return None
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def end(self) -> None:
-        """Close its input, which ends its children and itself; kill it when it does not."""
-        if self._ended:
-            return
-        self._ended = True
-        os.close(self._orders)
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._selector.close()
-        os.close(self._answers)
-
-
-@contextmanager
-def _log(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        handle = path.open("ab")
-    except OSError as error:
-        raise InfrastructureFailure(f"{path}: cannot be written ({error.strerror})") from None
-    with handle:
-        yield handle
-
-
-@contextmanager
-def _terminate_is_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, which a job scheduler sends before it kills, like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _visible_device(device: str) -> tuple[dict[str, str], str]:
     """Return the environment that shows a run only its own accelerator, and its name there."""
     kind, _, index = device.partition(":")
@@ -253,12 +157,3 @@ def _visible_device(device: str) -> tuple[dict[str, str], str]:
     names = [name for name in visible.split(",") if name]
     name = names[int(index)] if int(index) < len(names) else index
     return {"CUDA_VISIBLE_DEVICES": name}, "cuda"
-
-
-def _how_it_died(code: int, folder: Path) -> str:
-    if code < 0:
-        with suppress(ValueError):
-            name = signal.Signals(-code).name
-            return f"the run's process was killed by {name} (out of memory, or by hand?)"
-        return f"the run's process was killed by signal {-code}"
-    return f"the run's process ended with exit code {code}; see {folder / 'log.txt'}"

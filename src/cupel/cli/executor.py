@@ -1,0 +1,152 @@
+"""The flags that say where runs are executed, for every command that executes a study.
+
+Knows the executors' names and which flag belongs to which of them. Refuses a flag that the chosen
+executor would not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cupel.cli.app import Stop
+
+if TYPE_CHECKING:
+    from cupel.lab.executors.options import RayOptions, SlurmOptions
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+EXECUTORS = ("inline", "processes", "ray", "slurm")
+_READ_BY: Mapping[str, tuple[str, ...]] = {
+    "address": ("ray",),
+    "storage": ("ray",),
+    "cpus_per_run": ("ray", "slurm"),
+    "gpus_per_run": ("ray", "slurm"),
+    "slurm": ("slurm",),
+    "no_wait": ("slurm",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOptions:
+    """How the missing runs are executed."""
+
+    executor: str = "processes"
+    workers: int | None = None
+    retries: int = 1
+    retry_failed: bool = False
+    cluster: RayOptions | SlurmOptions | None = None
+    wait: bool = True
+    stop_on_failure: bool = False
+    figures: bool = True
+
+
+_OPTIONS = (
+    click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        default="processes",
+        show_default=True,
+        help="inline: one after the other in this process; processes: side by side on this "
+        "machine; ray: tasks of a Ray cluster; slurm: jobs of a Slurm cluster.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Runs at a time [default: one per CPU core; on a cluster, as many as fit].",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        help="How often a run is tried again after a failure that is not the method's.",
+    ),
+    click.option(
+        "--retry-failed",
+        is_flag=True,
+        help="Also begin again runs that failed by the method's own doing.",
+    ),
+    click.option(
+        "--address",
+        help="ray: auto (the cluster of this machine or of RAY_ADDRESS), local (a fresh one here), "
+        "HOST:PORT or ray://HOST:PORT [default: auto].",
+    ),
+    click.option(
+        "--storage",
+        type=click.Choice(["shared", "returned"]),
+        help="ray: shared, every node sees the study folder; returned, runs work on their node and "
+        "come back whole [default: shared].",
+    ),
+    click.option(
+        "--cpus-per-run",
+        type=float,
+        help="ray, slurm: CPUs a run asks for; also its threads [default: 1].",
+    ),
+    click.option(
+        "--gpus-per-run", type=float, help="ray, slurm: GPUs a run asks for [default: 0]."
+    ),
+    click.option(
+        "--slurm",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="slurm: partition, time, account, qos, constraint, mem_gb, setup, ...; repeat it. "
+        "cluster=local tries the jobs on this machine.",
+    ),
+    click.option(
+        "--no-wait", is_flag=True, default=None, help="slurm: submit the jobs and return."
+    ),
+)
+
+
+def executor_options(command: CommandT) -> Any:
+    """Decorate a command that executes a study: it is handed `execution`, an ExecutionOptions."""
+
+    @wraps(command)
+    def with_execution(*args: Any, **given: Any) -> Any:
+        return command(*args, execution=_taken(given), **given)
+
+    decorated: Any = with_execution
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def _taken(given: MutableMapping[str, Any]) -> ExecutionOptions:
+    """Take the flags of this module out of what a command was given."""
+    executor = given.pop("executor")
+    shared = {name: given.pop(name) for name in ("workers", "retries", "retry_failed")}
+    special = {name: given.pop(name) for name in _READ_BY}
+    for name, readers in _READ_BY.items():
+        if special[name] and executor not in readers:
+            flag = "--" + name.replace("_", "-")
+            raise Stop(f"{flag} belongs to --executor {' or '.join(readers)}, not to {executor}")
+    wait = not special["no_wait"]
+    return ExecutionOptions(
+        executor=executor, cluster=_cluster(executor, special), wait=wait, **shared
+    )
+
+
+def _cluster(executor: str, special: Mapping[str, Any]) -> RayOptions | SlurmOptions | None:
+    from cupel.lab.executors.options import RayOptions, SlurmOptions
+
+    share = {"cpus": special["cpus_per_run"], "gpus": special["gpus_per_run"]}
+    share = {name: value for name, value in share.items() if value is not None}
+    if executor == "ray":
+        place = {name: special[name] for name in ("address", "storage") if special[name]}
+        return RayOptions(**share, **place)
+    if executor == "slurm":
+        settings = dict(_pair(text) for text in special["slurm"])
+        return SlurmOptions(settings=settings, wait=not special["no_wait"], **share)
+    return None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip() and value.strip()):
+        raise Stop(f"--slurm {text}: write KEY=VALUE, e.g. --slurm partition=gpu")
+    return key.strip(), value.strip()
