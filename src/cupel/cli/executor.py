@@ -16,16 +16,19 @@ import click
 from cupel.cli.app import Stop
 
 if TYPE_CHECKING:
-    from cupel.lab.executors.options import RayOptions, SlurmOptions
+    from cupel.lab.executors.base import Options
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-EXECUTORS = ("inline", "processes", "ray", "slurm")
+EXECUTORS = ("inline", "processes", "torchrun", "ray", "slurm")
+TOGETHER = "cupel.cli.together"
+"""What torchrun starts for each run."""
 _READ_BY: Mapping[str, tuple[str, ...]] = {
     "address": ("ray",),
     "storage": ("ray",),
-    "cpus_per_run": ("ray", "slurm"),
-    "gpus_per_run": ("ray", "slurm"),
+    "ranks": ("torchrun",),
+    "cpus_per_run": ("torchrun", "ray", "slurm"),
+    "gpus_per_run": ("torchrun", "ray", "slurm"),
     "slurm": ("slurm",),
     "no_wait": ("slurm",),
 }
@@ -39,7 +42,7 @@ class ExecutionOptions:
     workers: int | None = None
     retries: int = 1
     retry_failed: bool = False
-    cluster: RayOptions | SlurmOptions | None = None
+    cluster: Options | None = None
     wait: bool = True
     stop_on_failure: bool = False
     figures: bool = True
@@ -52,12 +55,13 @@ _OPTIONS = (
         default="processes",
         show_default=True,
         help="inline: one after the other in this process; processes: side by side on this "
-        "machine; ray: tasks of a Ray cluster; slurm: jobs of a Slurm cluster.",
+        "machine; torchrun: one after the other, each in several processes; ray: tasks of a Ray "
+        "cluster; slurm: jobs of a Slurm cluster.",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Runs at a time [default: one per CPU core; on a cluster, as many as fit].",
+        help="Runs at a time [default: one per CPU core; torchrun: 1; on a cluster, as many as fit].",
     ),
     click.option(
         "--retries",
@@ -83,12 +87,21 @@ _OPTIONS = (
         "come back whole [default: shared].",
     ),
     click.option(
-        "--cpus-per-run",
-        type=float,
-        help="ray, slurm: CPUs a run asks for; also its threads [default: 1].",
+        "--ranks",
+        type=click.IntRange(min=1),
+        help="torchrun: processes that train one run together [default: 2].",
     ),
     click.option(
-        "--gpus-per-run", type=float, help="ray, slurm: GPUs a run asks for [default: 0]."
+        "--cpus-per-run",
+        type=float,
+        help="torchrun, ray, slurm: CPUs a run asks for; also its threads, which torchrun deals "
+        "out to the processes [default: 1; torchrun: 1 a process].",
+    ),
+    click.option(
+        "--gpus-per-run",
+        type=float,
+        help="torchrun, ray, slurm: GPUs a run asks for; torchrun: 0, or one a process "
+        "[default: 0].",
     ),
     click.option(
         "--slurm",
@@ -131,8 +144,11 @@ def _taken(given: MutableMapping[str, Any]) -> ExecutionOptions:
     )
 
 
-def _cluster(executor: str, special: Mapping[str, Any]) -> RayOptions | SlurmOptions | None:
+def _cluster(executor: str, special: Mapping[str, Any]) -> Options | None:
     from cupel.lab.executors.options import RayOptions, SlurmOptions
+
+    if executor == "torchrun":
+        return _together(special)
 
     share = {"cpus": special["cpus_per_run"], "gpus": special["gpus_per_run"]}
     share = {name: value for name, value in share.items() if value is not None}
@@ -143,6 +159,21 @@ def _cluster(executor: str, special: Mapping[str, Any]) -> RayOptions | SlurmOpt
         settings = dict(_pair(text) for text in special["slurm"])
         return SlurmOptions(settings=settings, wait=not special["no_wait"], **share)
     return None
+
+
+def _together(special: Mapping[str, Any]) -> Options:
+    """Share what a run asks for among its processes."""
+    from cupel.lab.executors.options import TorchrunOptions
+
+    ranks, cpus = special["ranks"] or 2, special["cpus_per_run"]
+    gpus = special["gpus_per_run"] or 0
+    if gpus not in (0, ranks):
+        raise Stop(f"--gpus-per-run {gpus:g}: with --ranks {ranks}, 0 or {ranks}: one a process")
+    threads = 1 if cpus is None else int(cpus) // ranks
+    if threads < 1:
+        raise Stop(f"--cpus-per-run {cpus:g}: {ranks} processes need at least {ranks}")
+    device = "cuda" if gpus else "cpu"
+    return TorchrunOptions(program=TOGETHER, ranks=ranks, threads=threads, device=device)
 
 
 def _pair(text: str) -> tuple[str, str]:

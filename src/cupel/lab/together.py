@@ -29,8 +29,14 @@ GRACE_S = 20.0
 """A follower that failed waits so long to be ended: the first process then writes the reason."""
 
 
-def run_together(folder: Path, slot: Slot, ranks: Ranks) -> RunStatus:
+def run_together(
+    folder: Path, slot: Slot, ranks: Ranks, *, fresh: bool = False, fsync: bool = True
+) -> RunStatus:
     """Run or continue the run in `folder` as one of `ranks.count` processes.
+
+    Args:
+        fresh: forget rows and checkpoints and begin again.
+        fsync: survive a power cut, not only a kill.
 
     Returns:
         `done` or `failed`; the first process's word counts.
@@ -45,7 +51,8 @@ def run_together(folder: Path, slot: Slot, ranks: Ranks) -> RunStatus:
     run = RunFolder(folder)
     config = run.config()
     ranks.share(None if run.is_complete else config)
-    return execute_run(folder, slot, ranks=ranks)
+    notes = [f"{ranks.count} processes run this together"] if ranks.count > 1 else []
+    return execute_run(folder, slot, fresh=fresh, fsync=fsync, notes=notes, ranks=ranks)
 
 
 def _follow(work: Mapping[str, Any], slot: Slot, ranks: Ranks) -> RunStatus:

@@ -31,6 +31,7 @@ from cupel.lab.locks import claim
 from cupel.lab.metrics import FailureKind, RunStatus
 from cupel.lab.provenance import capture
 from cupel.lab.randomness import Randomness
+from cupel.lab.ranks import ALONE, Ranks
 from cupel.lab.recipe import Recipe, Result, RunContext, Slot
 from cupel.lab.recorder import Recorder
 from cupel.lab.registry import load_recipe
@@ -53,6 +54,7 @@ def execute_run(
     guardian: int | None = None,
     wait_s: float = CLAIM_WAIT_S,
     notes: Sequence[str] = (),
+    ranks: Ranks = ALONE,
 ) -> RunStatus:
     """Run, or continue, the run in a folder; a complete one is left alone.
 
@@ -67,6 +69,7 @@ def execute_run(
             orphan never writes beside its successor.
         wait_s: how long to wait for another process that is running it.
         notes: what run.json shall say of where it runs.
+        ranks: the processes that run it together, of which this is the first.
 
     Returns:
         `done` or `failed`.
@@ -84,7 +87,8 @@ def execute_run(
         run.start(capture() if provenance is None else provenance)
         run.note(*notes)
         try:
-            _attempt(run, slot or Slot(), fresh=fresh, fsync=fsync, guardian=guardian)
+            place = slot or Slot()
+            _attempt(run, place, ranks, fresh=fresh, fsync=fsync, guardian=guardian)
         except (KeyboardInterrupt, SystemExit):
             run.release("interrupted; continue with: cupel resume")
             raise
@@ -115,7 +119,9 @@ def kind_of(error: BaseException) -> FailureKind:
     return "usage" if isinstance(error, UsageError) else "error"
 
 
-def _attempt(run: RunFolder, slot: Slot, *, fresh: bool, fsync: bool, guardian: int | None) -> None:
+def _attempt(
+    run: RunFolder, slot: Slot, ranks: Ranks, *, fresh: bool, fsync: bool, guardian: int | None
+) -> None:
     config = run.config()
     recipe = load_recipe(config["recipe"])
     resolved = validate(
@@ -138,6 +144,7 @@ def _attempt(run: RunFolder, slot: Slot, *, fresh: bool, fsync: bool, guardian: 
             resume=resume,
             slot=slot,
             inputs={role: Path(path) for role, path in config["inputs"].items()},
+            ranks=ranks,
         )
         result: Result = recipe.run(resolved, context)
         streams = recorder.sync() if fsync else recorder.offsets()

@@ -55,6 +55,16 @@ class MasterAdamW:
         for parameter in (*self.masters.values(), *self._halves.values()):
             parameter.grad = None
 
+    def reduce(self, sum_over_ranks: Callable[[Tensor], None]) -> None:
+        """Replace every gradient by its sum over all processes; a missing one counts as 0."""
+        masters = list(self.masters.values())
+        gradients = [torch.zeros_like(m) if m.grad is None else m.grad for m in masters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        sum_over_ranks(flat)
+        parts = flat.split([master.numel() for master in masters])
+        for master, part in zip(masters, parts, strict=True):
+            master.grad = part.view_as(master)
+
     def step(self, lr: float) -> float:
         """Clip, step, and return the gradient's norm before clipping.
 

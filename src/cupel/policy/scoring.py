@@ -36,16 +36,14 @@ class Scorer:
     def score(self, completions: Completions) -> Scores:
         """Score every row at T = 1, without gradient."""
         scores = blank_scores(completions)
-        with self.lm.arithmetic():
-            everyone = np.ones(len(completions.lengths_N), dtype=np.bool_)
-            self.score_into(scores, completions, everyone)
+        self.score_into(scores, completions, np.ones(len(completions.lengths_N), dtype=np.bool_))
         return scores
 
     def score_into(
         self, scores: Scores, completions: Completions, chosen_N: NDArray[np.bool_]
     ) -> None:
         """Write the chosen rows' scores, without gradient."""
-        with torch.no_grad():
+        with self.lm.arithmetic(), torch.no_grad():
             for batch in self.plan(completions, chosen_N):
                 self.forward(batch, completions, scores)
 

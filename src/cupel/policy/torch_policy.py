@@ -7,7 +7,8 @@ forward pass. Refuses to know rewards and algorithms: token credit comes from a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -166,18 +167,54 @@ class TorchPolicy:
         record = UpdateRecord(
             completions, trained_N, credit, loss, old_logprobs_NT, reference_logprobs_NT
         )
-        with self.lm.arithmetic():
-            self._scorer.score_into(scores, completions, ~trained_N)
-            if not trained_N.any():
-                return record.result(scores, grad_norm=0.0)
-            self._optimizer.zero_grad()
-            try:
-                for batch in self._scorer.plan(completions, trained_N):
-                    self._backward(batch, completions, scores, record)
-                norm = self._optimizer.step(lr)
-            finally:
-                self._optimizer.zero_grad()
+        self._scorer.score_into(scores, completions, ~trained_N)
+        if not trained_N.any():
+            return record.result(scores, grad_norm=0.0)
+        with self.gradient():
+            self.accumulate(completions, trained_N, scores, record)
+            norm = self.step(lr)
         return record.result(scores, grad_norm=norm)
+
+    @contextmanager
+    def gradient(self) -> Iterator[None]:
+        """Begin with no gradient, and leave none behind."""
+        self._optimizer.zero_grad()
+        try:
+            yield
+        finally:
+            self._optimizer.zero_grad()
+
+    def accumulate(
+        self,
+        completions: Completions,
+        chosen_N: NDArray[np.bool_],
+        scores: Scores,
+        record: UpdateRecord,
+    ) -> None:
+        """Add the gradient of the chosen rows; write their scores, and their loss to the record.
+
+        Raises:
+            AlgorithmicFailure: a log-probability, an advantage or the loss is not finite.
+        """
+        with self.lm.arithmetic():
+            for batch in self._scorer.plan(completions, chosen_N):
+                self._backward(batch, completions, scores, record)
+
+    def score_rows(
+        self, scores: Scores, completions: Completions, chosen_N: NDArray[np.bool_]
+    ) -> None:
+        """Write the chosen rows' scores, without gradient."""
+        self._scorer.score_into(scores, completions, chosen_N)
+
+    def step(self, lr: float, sum_over_ranks: Callable[[Tensor], None] | None = None) -> float:
+        """Sum the gradient over processes, clip it, step; return its norm before clipping.
+
+        Raises:
+            AlgorithmicFailure: the norm is not finite; parameters are unchanged.
+        """
+        if sum_over_ranks is not None:
+            self._optimizer.reduce(sum_over_ranks)
+        return self._optimizer.step(lr)
 
     def save(self, folder: Path) -> None:
         """Write what is trained, and the optimizer's state: a folder that `load` and other runs

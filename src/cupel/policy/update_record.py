@@ -7,6 +7,7 @@ parameters.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,28 @@ from cupel.policy.protocol import Completions, Credit, FloatNT, LossConfig, Scor
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What the microbatches of an update add up to, over their trained tokens."""
+
+    loss: float = 0.0
+    ratio: float = 0.0
+    ratio_max: float = 0.0
+    clipped: int = 0
+    kl: float = 0.0
+    truncated: int = 0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            loss=self.loss + other.loss,
+            ratio=self.ratio + other.ratio,
+            ratio_max=max(self.ratio_max, other.ratio_max),
+            clipped=self.clipped + other.clipped,
+            kl=self.kl + other.kl,
+            truncated=self.truncated + other.truncated,
+        )
 
 
 class UpdateRecord:
@@ -43,9 +66,7 @@ class UpdateRecord:
         mask_NT = completions.mask_NT
         self._weights_NT = token_weights(mask_NT, trained_N, normaliser=config.normaliser)
         self.trained_tokens = int((mask_NT & trained_N[:, None]).sum())
-        self.loss = 0.0
-        self._ratio_sum, self._ratio_max, self._clipped = 0.0, 0.0, 0
-        self._kl_sum, self._truncated = 0.0, 0
+        self.sums = Sums()
 
     def add(
         self, rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None
@@ -79,34 +100,37 @@ class UpdateRecord:
         if not math.isfinite(found.loss):
             raise AlgorithmicFailure(f"update: the loss is {found.loss}; parameters are unchanged")
         ratios = found.ratio_BT[used_BT]
-        self.loss += found.loss
-        self._ratio_sum += float(ratios.sum())
-        self._ratio_max = max(self._ratio_max, float(ratios.max(initial=0.0)))
-        self._clipped += int(found.clipped_BT[used_BT].sum())
-        self._kl_sum += float(found.kl_BT[used_BT].sum()) if found.kl_BT is not None else 0.0
+        self.sums += Sums(
+            loss=found.loss,
+            ratio=float(ratios.sum()),
+            ratio_max=float(ratios.max(initial=0.0)),
+            clipped=int(found.clipped_BT[used_BT].sum()),
+            kl=float(found.kl_BT[used_BT].sum()) if found.kl_BT is not None else 0.0,
+        )
         return found
 
     def _correction(self, rows_B: NDArray[np.intp], old_BT: Float, used_BT: Bool) -> Float:
         """Return the truncated weights q -> pi_old of some rows, and count the truncated ones."""
         cap = self._config.sampler_cap
         sampler_BT = self._sampler[rows_B].astype(np.float64)
-        self._truncated += int(((old_BT - sampler_BT)[used_BT] > math.log(cap)).sum())
+        truncated = int(((old_BT - sampler_BT)[used_BT] > math.log(cap)).sum())
+        self.sums += Sums(truncated=truncated)
         return sampler_weights(old_BT, sampler_BT, used_BT, cap=cap)
 
     def result(self, scores: Scores, *, grad_norm: float) -> UpdateResult:
         """Return the record; with no trained token the ratio is 1 and nothing was clipped."""
-        tokens = max(self.trained_tokens, 1)
+        sums, tokens = self.sums, max(self.trained_tokens, 1)
         trained = self.trained_tokens > 0
         return UpdateResult(
             scores=scores,
-            loss=self.loss,
+            loss=sums.loss,
             grad_norm=grad_norm,
-            ratio_mean=self._ratio_sum / tokens if trained else 1.0,
-            ratio_max=self._ratio_max if trained else 1.0,
-            clip_fraction=self._clipped / tokens,
+            ratio_mean=sums.ratio / tokens if trained else 1.0,
+            ratio_max=sums.ratio_max if trained else 1.0,
+            clip_fraction=sums.clipped / tokens,
             trained_tokens=self.trained_tokens,
-            reference_kl=self._kl_sum / tokens if trained and self._config.kl_coef > 0 else None,
-            sampler_truncated_rate=self._truncated / tokens
+            reference_kl=sums.kl / tokens if trained and self._config.kl_coef > 0 else None,
+            sampler_truncated_rate=sums.truncated / tokens
             if trained and self._config.sampler_correction == "truncate"
             else None,
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from cupel.config import did_you_mean
 from cupel.errors import ConfigError
-from cupel.lab.executors.options import RayOptions, SlurmOptions
+from cupel.lab.executors.options import RayOptions, SlurmOptions, TorchrunOptions
 from cupel.lab.locks import claim
 from cupel.lab.metrics import RunStatus
 from cupel.lab.provenance import capture
@@ -20,8 +20,9 @@ from cupel.lab.recipe import Slot
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.study_dir import StudyFolder
 
-ExecutorName = Literal["inline", "processes", "ray", "slurm"]
-EXECUTORS: tuple[ExecutorName, ...] = ("inline", "processes", "ray", "slurm")
+ExecutorName = Literal["inline", "processes", "torchrun", "ray", "slurm"]
+EXECUTORS: tuple[ExecutorName, ...] = ("inline", "processes", "torchrun", "ray", "slurm")
+Options = RayOptions | SlurmOptions | TorchrunOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +222,7 @@ def execute_study(
     executor: str = "processes",
     workers: int | None = None,
     slots: Sequence[Slot] | None = None,
-    options: RayOptions | SlurmOptions | None = None,
+    options: Options | None = None,
     retries: int = 1,
     retry_failed: bool = False,
     progress: Listener | None = None,
@@ -233,12 +234,12 @@ def execute_study(
     `retry_failed` begins it again; every other run is continued from its last checkpoint.
 
     Args:
-        executor: `inline` (in this process, one by one), `processes`, or on other machines
-            `ray` or `slurm`.
+        executor: `inline` (in this process, one by one), `processes`, `torchrun` (several
+            processes a run), or on other machines `ray` or `slurm`.
         workers: runs at a time; default one per CPU core, or one per slot, or as many as the
             cluster grants.
         slots: the share of the machine each of the concurrent runs gets, e.g. one per GPU.
-        options: how to reach the cluster, for `ray` and `slurm`.
+        options: how to reach the cluster, for `ray` and `slurm`; needed by `torchrun`.
         retries: how often a run is tried again after an infrastructure failure.
         progress: called with every event; an exception it raises stops the study.
         fsync: survive a power cut, not only a kill.
@@ -250,7 +251,7 @@ def execute_study(
     """
     if executor not in EXECUTORS:
         raise ConfigError(f"executor '{executor}': {did_you_mean(executor, EXECUTORS)}")
-    wanted = {"ray": RayOptions, "slurm": SlurmOptions}.get(executor)
+    wanted = {"ray": RayOptions, "slurm": SlurmOptions, "torchrun": TorchrunOptions}.get(executor)
     if options is not None and (wanted is None or not isinstance(options, wanted)):
         raise ConfigError(f"executor '{executor}' takes no {type(options).__name__}")
     path = Path(folder)
@@ -269,7 +270,7 @@ def _dispatch(
     executor: str,
     workers: int | None,
     slots: Sequence[Slot] | None,
-    options: RayOptions | SlurmOptions | None,
+    options: Options | None,
 ) -> None:
     """Import the executor that was asked for, and only that one."""
     match executor:
@@ -281,6 +282,12 @@ def _dispatch(
             from cupel.lab.executors.processes import run_processes
 
             run_processes(execution, slots=slots, workers=workers)
+        case "torchrun":
+            from cupel.lab.executors.torchrun import run_torchrun
+
+            if not isinstance(options, TorchrunOptions):
+                raise ConfigError("executor 'torchrun' needs TorchrunOptions")
+            run_torchrun(execution, options, at_a_time=workers or 1)
         case "ray":
             from cupel.lab.executors.ray import run_ray
 

@@ -1,7 +1,7 @@
-"""Where runs go when they leave this machine: what a run may use, and how it is reached.
+"""Where runs go when one process of this machine is not it: what a run may use, how it is reached.
 
-Knows the settings of the Ray and the Slurm executor and refuses values no cluster could serve.
-Refuses to import either of the two.
+Knows the settings of the torchrun, Ray and Slurm executors and refuses values no cluster could serve.
+Refuses to import any of them.
 """
 
 from __future__ import annotations
@@ -75,6 +75,34 @@ class SlurmOptions:
         for name, value in (("cpus", self.cpus), ("gpus", self.gpus)):
             if value != int(value):
                 raise ConfigError(f"{name} a run = {value:g}: Slurm grants whole ones only")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchrunOptions:
+    """Several processes for each run, started by torch's launcher on this machine.
+
+    Attributes:
+        program: module that joins the processes and runs one folder: `-m PROGRAM FOLDER`.
+        ranks: processes a run.
+        threads: CPU threads of each process.
+        device: `cpu`, or `cuda`: one GPU for each process.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    program: str
+    ranks: int = 2
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.ranks < 1 or self.threads < 1:
+            raise ConfigError(
+                f"ranks = {self.ranks}, threads = {self.threads}: at least 1 of both is needed"
+            )
+        if self.device not in ("cpu", "cuda"):
+            raise ConfigError(f"device '{self.device}': cpu or cuda, the launcher deals them out")
 
 
 def _check_share(cpus: float, gpus: float) -> None:

@@ -1,0 +1,199 @@
+"""One policy held by several processes: each samples, scores and differentiates its own groups.
+
+Knows which groups are whose, and how completions, scores and gradients come together: every
+process then holds the same batch and takes the same step. Refuses to know models; the policy
+inside does the work, and a run's results are those of one process up to the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cupel.errors import AlgorithmicFailure
+from cupel.policy.protocol import (
+    Capabilities,
+    Completions,
+    Credit,
+    FloatNT,
+    LossConfig,
+    Scores,
+    Tokenizer,
+    UpdateResult,
+)
+from cupel.policy.scoring import blank_scores
+from cupel.policy.torch_policy import TorchPolicy
+from cupel.policy.update_record import Sums, UpdateRecord
+
+Bool = NDArray[np.bool_]
+
+
+class Peers(Protocol):
+    """The processes that hold the policy."""
+
+    @property
+    def index(self) -> int:
+        """This process's number."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def sum(self, tensor: Any) -> None:
+        """Replace a tensor by its sum over all processes, in place."""
+        ...
+
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in order, on all of them."""
+        ...
+
+
+class DataParallelPolicy:
+    """A torch policy whose batch is dealt out over processes; all of them call every method."""
+
+    def __init__(self, policy: TorchPolicy, peers: Peers) -> None:
+        """Hold `policy`, the same in every process."""
+        self._policy = policy
+        self._peers = peers
+        self.capabilities: Capabilities = policy.capabilities
+        self.tokenizer: Tokenizer = policy.tokenizer
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        group_size: int,
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
+        uniforms_NT: NDArray[np.float64],
+    ) -> Completions:
+        """Sample the own prompts; return everybody's, in order.
+
+        Raises:
+            AlgorithmicFailure: a model's distribution is not finite.
+        """
+        bounds = np.linspace(0, len(prompts), self._peers.count + 1).round().astype(int)
+        first, last = bounds[self._peers.index : self._peers.index + 2].tolist()
+
+        def draw() -> Completions | None:
+            if first == last:
+                return None
+            return self._policy.sample(
+                prompts[first:last],
+                group_size=group_size,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                uniforms_NT=uniforms_NT[first * group_size : last * group_size],
+            )
+
+        return _joined([part for part in self._everybody(draw) if part is not None])
+
+    def score(self, completions: Completions) -> Scores:
+        """Score every row at T = 1 under the current weights."""
+        scores, own_N = blank_scores(completions), self._own(completions)
+        self._policy.score_rows(scores, completions, own_N)
+        return self._complete(scores)
+
+    def score_reference(self, completions: Completions) -> FloatNT:
+        """Return log pi of every sampled token under the weights this run started from."""
+        return self._policy.score_reference(completions)
+
+    def update(
+        self,
+        completions: Completions,
+        *,
+        trained_N: Bool,
+        credit: Credit,
+        loss: LossConfig,
+        lr: float,
+        old_logprobs_NT: FloatNT | None = None,
+        reference_logprobs_NT: FloatNT | None = None,
+    ) -> UpdateResult:
+        """Take the one step that all processes take, on gradients summed over them.
+
+        Raises:
+            AlgorithmicFailure: a loss or gradient is not finite, in any process; parameters are
+                unchanged.
+        """
+        policy, own_N = self._policy, self._own(completions)
+        scores = blank_scores(completions)
+        record = UpdateRecord(
+            completions, trained_N, credit, loss, old_logprobs_NT, reference_logprobs_NT
+        )
+        policy.score_rows(scores, completions, own_N & ~trained_N)
+        if not trained_N.any():
+            return record.result(self._complete(scores), grad_norm=0.0)
+        with policy.gradient():
+
+            def differentiate() -> Sums:
+                policy.accumulate(completions, own_N & trained_N, scores, record)
+                return record.sums
+
+            record.sums = sum(self._everybody(differentiate), Sums())
+            norm = policy.step(lr, self._peers.sum)
+        return record.result(self._complete(scores), grad_norm=norm)
+
+    def save(self, folder: Path) -> None:
+        """Write what is trained, and the optimizer's state; one process is enough."""
+        self._policy.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Restore what is trained and the optimizer's state exactly, in every process."""
+        self._policy.load(folder)
+
+    def weights_sha256(self) -> str:
+        """Hash all weights."""
+        return self._policy.weights_sha256()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record must say, and over how many processes."""
+        return {**self._policy.describe(), "processes": self._peers.count}
+
+    def _own(self, completions: Completions) -> Bool:
+        """Deal groups out by falling length, so that everybody has as much to do."""
+        groups = len(completions.prompts)
+        longest_P = completions.lengths_N.reshape(groups, -1).max(axis=1)
+        order = np.argsort(-longest_P, kind="stable")
+        own_P = np.zeros(groups, dtype=np.bool_)
+        own_P[order[self._peers.index :: self._peers.count]] = True
+        own_N: Bool = np.repeat(own_P, completions.group_size)
+        return own_N
+
+    def _everybody(self, work: Any) -> list[Any]:
+        """Return everybody's result; a failure in one process is one in all of them."""
+        try:
+            told = (work(), None)
+        except AlgorithmicFailure as error:
+            told = (None, str(error))
+        answers = self._peers.all_gather(told)
+        for number, (_, failure) in enumerate(answers):
+            if failure is not None:
+                raise AlgorithmicFailure(f"{failure} (process {number})")
+        return [found for found, _ in answers]
+
+    def _complete(self, scores: Scores) -> Scores:
+        """Add up everybody's scores: each row is 0 but with its owner."""
+        assert scores.entropies_NT is not None
+        both = np.stack([scores.logprobs_NT, scores.entropies_NT])
+        total = np.sum(self._peers.all_gather(both), axis=0, dtype=np.float32)
+        return Scores(logprobs_NT=total[0], entropies_NT=total[1])
+
+
+def _joined(parts: Sequence[Completions]) -> Completions:
+    """Put the prompts of several samples one behind the other."""
+    arrays = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Completions)
+        if field.name not in ("prompts", "group_size")
+    }
+    prompts = tuple(prompt for part in parts for prompt in part.prompts)
+    return replace(parts[0], prompts=prompts, **arrays)
