@@ -57,6 +57,8 @@ class EvaluateConfig(Config):
         return TrainConfig(**shared, evaluation=EvaluationConfig(**dict(self.evaluation)))
 
 
+_PLAIN = ProblemsConfig.model_fields["prompt_template"].default
+
 SHARED = tuple(
     name
     for name in EvaluateConfig.model_fields
@@ -102,15 +104,15 @@ def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 def laid_over(base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Lay settings over those of a training, table by table.
 
-    Another source of problems takes only the prompt and the grading over: columns and files of one
-    source mean nothing in another.
+    Another source of problems brings its own columns, files and grading, which mean nothing in
+    another; of the training it keeps the prompt, where that is more than the bare problem.
     """
     asked, known = data.get("problems"), base.get("problems", {})
-    if isinstance(asked, Mapping) and asked.get("source", known.get("source")) != known.get(
-        "source"
-    ):
-        kept = ("prompt_template", "grading")
-        base = {**base, "problems": {name: known[name] for name in kept if name in known}}
+    source = known.get("source")
+    if isinstance(asked, Mapping) and asked.get("source", source) != source:
+        template = known.get("prompt_template", _PLAIN)
+        kept = {} if template == _PLAIN else {"prompt_template": template}
+        base = {**base, "problems": kept}
     return merge(base, data)
 
 
