@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,15 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop
+from cupel.cli.evaluation_output import show
 from cupel.cli.source import comma_list, set_setting_option
-from cupel.cli.tables import chosen, format_flags, source_hash, table_text
+from cupel.cli.tables import chosen, format_flags
 from cupel.cli.train import execute_one
 
 if TYPE_CHECKING:
     from cupel.lab.plan import RunSpec
     from cupel.report.evaluation_tables import Evaluated
-    from cupel.report.tables import Table
+    from cupel.rlvr.evaluation_rates import By
     from cupel.rlvr.evaluation_target import Target, Which
 
 RECIPE_NAME = "rlvr.evaluate"
@@ -74,7 +74,7 @@ def command(
     /,
     targets: tuple[str, ...],
     checkpoint: str | None,
-    by: tuple[str, ...],
+    by: tuple[By, ...],
     seed: int | None,
     device: str,
     threads: int,
@@ -117,7 +117,7 @@ def command(
     ]
     folders = [folder for folder, _ in done]
     evaluated = [one for _, one in done]
-    _show(evaluated, folders, by=by, compared=len(targets) == 2, kind=kind)
+    show(evaluated, folders, by=by, compared=len(targets) == 2, kind=kind)
 
 
 def _which(text: str | None) -> Which | None:
@@ -214,62 +214,3 @@ def _execute(
         scores=read_scores(folder),
         pass_at=settings.pass_at if settings.samples > 1 else (),
     )
-
-
-def _show(
-    evaluated: Sequence[Evaluated],
-    folders: Sequence[Path],
-    *,
-    by: Sequence[str],
-    compared: bool,
-    kind: str,
-) -> None:
-    """Print the tables, or all facts as JSON."""
-    from cupel.report.evaluation_tables import curve_table, difference_table, group_table
-
-    if kind == "json":
-        console.print_json(_facts(evaluated, folders, compared=compared))
-        return
-    tables: list[Table] = [curve_table(evaluated)]
-    tables += [group_table(one, part) for one in evaluated for part in by]  # type: ignore[arg-type]
-    if compared:
-        kinds = ("all", *by)
-        tables += [difference_table(*evaluated, part) for part in kinds]  # type: ignore[misc]
-    source = source_hash(_facts(evaluated, folders, compared=compared))
-    console.line(table_text(tables, kind, source_sha256=source).rstrip())
-    if compared:
-        first, second = evaluated
-        console.note(f"A = {first.name}, B = {second.name}; {_says()}")
-    for folder in folders:
-        console.note(f"rows: {shlex.quote(str(folder))}")
-
-
-def _facts(
-    evaluated: Sequence[Evaluated], folders: Sequence[Path], *, compared: bool
-) -> dict[str, Any]:
-    from cupel.rlvr.evaluation_rates import paired_differences, rate_rows
-
-    facts: dict[str, Any] = {
-        "evaluations": [
-            {
-                "name": one.name,
-                "folder": folder,
-                "step": one.step,
-                "seed": one.seed,
-                "rates": rate_rows(one.scores, one.pass_at, step=one.step),
-            }
-            for one, folder in zip(evaluated, folders, strict=True)
-        ]
-    }
-    if compared:
-        a, b = evaluated
-        shared = [k for k in a.pass_at if k in b.pass_at]
-        facts["differences"] = paired_differences(a.scores, b.scores, shared)
-        facts["says"] = _says()
-    return facts
-
-
-def _says() -> str:
-    from cupel.analysis.checkpoint import SAYS
-
-    return SAYS
