@@ -37,6 +37,7 @@ SHARED_KEYS = (
     "correct_count",
     "incorrect_count",
     "ungradable_count",
+    "grader_failure_count",
     "completion_length_mean",
     "max_token_hit_rate",
 )
@@ -188,13 +189,14 @@ def test_what_is_asked_otherwise_is_said(trained: Ran, tmp_path: Path) -> None:
     asked = {"evaluation": {"samples": 5}, "problems": {"prompt_template": "{problem}?"}}
     ran = evaluation(tmp_path / "e", checkpoint=str(trained.folder), **asked)
     said = [row["message"] for row in rows(ran.folder, "events.jsonl")]
-    assert said[1:] == [
-        "changed: problems.prompt_template = {problem}? (the run: {problem})",
+    assert [line.split(":")[0] for line in said[1:4]] == ["policy", "grader", "prompt template"]
+    assert said[4:] == [
+        "changed: problems.prompt_template = {problem}? (the run: plain)",
         "changed: evaluation.samples = 5 (the run: 4)",
     ]
     assert said[0].startswith("evaluates step 4 of run, weights ")
     unchanged = evaluation(tmp_path / "u", checkpoint=str(trained.folder))
-    assert len(rows(unchanged.folder, "events.jsonl")) == 1
+    assert len(rows(unchanged.folder, "events.jsonl")) == 4
 
 
 def test_everything_else_is_as_in_training(trained: Ran) -> None:
@@ -217,7 +219,7 @@ def test_another_source_brings_its_own_columns(tmp_path: Path) -> None:
     base = settings_of(train)
     found = laid_over(base, {"problems": {"source": "arithmetic"}})["problems"]
     assert found == {"source": "arithmetic", "prompt_template": "Q: {problem}"}
-    plain = {**base, "problems": {**base["problems"], "prompt_template": "{problem}"}}
+    plain = {**base, "problems": {**base["problems"], "prompt_template": "plain"}}
     found = laid_over(plain, {"problems": {"source": "arithmetic"}})["problems"]
     assert found == {"source": "arithmetic"}
     same = laid_over(base, {"problems": {"answer_field": "gold"}})["problems"]
