@@ -1,4 +1,4 @@
-"""Write docs/reference/{study,train,metrics,teach,arc}.md from the docstrings of the code.
+"""Write docs/reference/{study,train,evaluate,metrics,teach,arc}.md from the docstrings of the code.
 
 python scripts/build_reference.py          write the pages
 python scripts/build_reference.py --check  exit 1 when a page is out of date
@@ -19,7 +19,8 @@ from cupel.lab.metrics import Metric
 from cupel.lab.registry import load_recipe
 from cupel.lab.study import StudyConfig
 from cupel.rlvr.config import BACKEND_DEFAULTS, TrainConfig
-from cupel.rlvr.metrics import EVALUATIONS, METRICS
+from cupel.rlvr.evaluation_config import EvaluateConfig
+from cupel.rlvr.metrics import EVALUATED, EVALUATIONS, METRICS, PARTS
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -30,7 +31,11 @@ OTHER_STREAMS = """
 | file | one row | keys |
 |---|---|---|
 | `evaluation_problems.jsonl` | a held-out problem and evaluation | `step, problem_id, subject, \
-level, correct_count, samples`: what the interval for new problems is made from |
+level, correct_count, ungradable_count, samples, greedy`: what the interval for new problems is \
+made from |
+| `evaluation_rates.jsonl` | a rate of an evaluation: over all, of a subject, of a level | \
+`step, by, group, metric, value, low, high, interval, unit, problems, completions, \
+ungradable_count`: the 95 % interval has the problem as its unit |
 | `emergence/steps.jsonl` | a step | counts, `planning_token_ratio, gram_entropy_delta, \
 gram_entropy_pair_count`, entropies, `sepa_lambda`: what the litmus reads |
 | `emergence/generations.jsonl` | a completion, every one | `step, problem_id, group, sample, \
@@ -41,12 +46,26 @@ finish_reason, num_tokens, planning_token_ratio, gram_entropy_delta, metadata.co
 """
 
 
+EVALUATE_STREAMS = """
+## Other streams
+
+| file | one row | keys |
+|---|---|---|
+| `evaluation_problems.jsonl`, `evaluation_rates.jsonl` | as in training | as in training |
+| `emergence/generations.jsonl` | a sampled completion | `step` (always 0), `problem_id, group, \
+sample, subject, level, prompt, completion, reward, correct, answer, answer_found, outcome, \
+finish_reason, num_tokens` |
+| `emergence/greedy.jsonl` | a problem, decoded greedily | the same |
+"""
+
+
 def main() -> int:
     """Write or check the pages."""
     pages = {
         "study.md": study_page(),
         "train.md": train_page(),
         "metrics.md": metrics_page(),
+        "evaluate.md": evaluate_page(),
         "teach.md": phases_page(
             "teach",
             "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a "
@@ -98,6 +117,21 @@ def train_page() -> str:
         for key, value in _flat(table):
             lines.append(f"| {backend} | `{key}` | `{value}` |")
     return "\n".join(lines) + "\n"
+
+
+def evaluate_page() -> str:
+    """Describe the settings and rows of rlvr.evaluate."""
+    return (
+        "# Settings and rows of `rlvr.evaluate`\n\nKeys of `--set` on `cupel evaluate`, and of "
+        '`[config]` in a study with `recipe = "rlvr.evaluate"`.\nWith a `checkpoint`, what is not '
+        "given is as in its training.\n\n"
+        + config_tables(EvaluateConfig, "")
+        + "\n## `evaluations.jsonl`: one row\n\n"
+        + _metric_table(EVALUATED)
+        + "\n## `metrics.jsonl`: one row for what is decoded side by side\n\n"
+        + _metric_table(PARTS)
+        + EVALUATE_STREAMS
+    )
 
 
 def metrics_page() -> str:

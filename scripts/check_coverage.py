@@ -18,6 +18,7 @@ PURE = (
     "src/cupel/rlvr/schedules.py",
     "src/cupel/rlvr/grading.py",
     "src/cupel/rlvr/perturbation.py",
+    "src/cupel/rlvr/evaluation_rates.py",
     "src/cupel/lab/plan.py",
     "src/cupel/lab/design.py",
     "src/cupel/lab/prospects.py",

@@ -16,6 +16,7 @@ STREAMS = {
     "metrics.jsonl",
     "evaluations.jsonl",
     "evaluation_problems.jsonl",
+    "evaluation_rates.jsonl",
     "emergence/steps.jsonl",
     "emergence/generations.jsonl",
     "events.jsonl",

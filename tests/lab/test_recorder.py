@@ -20,6 +20,11 @@ STREAMS = {
         Metric(name="loss", meaning="loss", unit="nats", limits=(-10.0, 10.0)),
         Metric(name="step_time_s", meaning="time", unit="s", reproducible=False),
     ],
+    "evaluations.jsonl": [
+        Metric(name="step", meaning="step", unit="count"),
+        Metric(name="pass@k", meaning="pass@k", unit="rate", limits=(0.0, 1.0)),
+        Metric(name="solved@2", meaning="solved", unit="rate"),
+    ],
     "emergence/generations.jsonl": None,
 }
 
@@ -53,6 +58,18 @@ def test_an_undeclared_key_and_an_unknown_stream_are_refused(recorder: Recorder)
     with pytest.raises(ConfigError, match=r"no stream 'metric\.jsonl'; did you mean"):
         recorder.log("metric.jsonl", {"step": 0})
     assert rows(recorder) == []
+
+
+def test_a_name_with_k_declares_every_whole_k(recorder: Recorder) -> None:
+    row = {"pass@16": 1.0, "solved@2": 0.25, "step": 0, "pass@2": 0.5}
+    recorder.log("evaluations.jsonl", row)
+    text = (recorder.folder / "evaluations.jsonl").read_text()
+    assert text == '{"step":0,"pass@2":0.5,"pass@16":1.0,"solved@2":0.25}\n'
+    for name in ("pass@", "pass@0", "pass@x", "solved@3"):
+        with pytest.raises(ConfigError, match=f"metric '{name}' is not declared"):
+            recorder.log("evaluations.jsonl", {"step": 1, name: 0.5})
+    with pytest.raises(AlgorithmicFailure, match=r"pass@4 = 1.5 is outside its health limits"):
+        recorder.log("evaluations.jsonl", {"step": 1, "pass@4": 1.5})
 
 
 @pytest.mark.parametrize("step", [3, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 from cupel.cli.app import program  # noqa: E402
-from cupel.lab import differing_streams, execute_run, read_jsonl  # noqa: E402
+from cupel.lab import (  # noqa: E402
+    RunFolder,
+    differing_streams,
+    execute_run,
+    load_recipe,
+    plan_run,
+    read_jsonl,
+)
 from tests.gsm8k_bed import SOURCE, save_model, write_gsm8k  # noqa: E402
 from tests.rlvr.toy_runs import Ran, toy_run  # noqa: E402
 
@@ -145,3 +153,39 @@ def test_bfloat16_passes_its_gate(tmp_path: Path, bed: dict[str, Any]) -> None:
     ran = adapter_run(tmp_path, bed, max_steps=2, policy={"dtype": "bfloat16"})
     assert ran.state["status"] == "done", ran.state["failure"]
     assert abs(ran.steps[0]["sampler_ratio_mean"] - 1) < 0.02
+
+
+def test_adapters_are_evaluated_as_their_training_did(tmp_path: Path, bed: dict[str, Any]) -> None:
+    asked = {"problems": 3, "samples": 8, "pass_at": [1, 8], "every": 100}
+    ran = adapter_run(tmp_path / "run", bed, loss={"kl_coef": 0.1}, evaluation=asked)
+    assert ran.state["status"] == "done", ran.state["failure"]
+    recipe = "cupel.rlvr.evaluation_recipe:RECIPE"
+    found = toy_run_of(recipe, tmp_path / "e", checkpoint=str(ran.folder))
+    (row,), last = found.evaluations, ran.evaluations[-1]
+    for key in ("accuracy", "pass@8", "completion_length_mean", "max_token_hit_rate"):
+        assert row[key] == last[key], key
+    assert row["step"] == last["step"] == 4
+    assert row["weights_sha256"] == ran.result["weights_sha256"]
+    folder = tmp_path / "adapters"
+    shutil.copytree(ran.folder / "checkpoints/step_000004", folder)
+    (folder / "state.json").unlink()
+    settings = {key: bed[key] for key in ("backend", "max_tokens", "problems")}
+    merged = toy_run_of(
+        recipe, tmp_path / "m", model=str(folder), evaluation=asked_of(asked), **settings
+    )
+    assert merged.evaluations[0]["completion_length_mean"] == pytest.approx(
+        row["completion_length_mean"], rel=0.2
+    )
+
+
+def asked_of(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return what an evaluation after training can be asked."""
+    return {key: value for key, value in evaluation.items() if key != "every"}
+
+
+def toy_run_of(recipe: str, folder: Path, **settings: Any) -> Ran:
+    """Plan and execute one run of a recipe, without the settings of a small training."""
+    spec = plan_run(load_recipe(recipe), recipe, passed=settings, seed=1, condition="e")
+    RunFolder(folder).create(spec)
+    assert execute_run(folder, fsync=False) == "done", RunFolder(folder).state()["failure"]
+    return Ran(folder=folder)

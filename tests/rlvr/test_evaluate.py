@@ -75,3 +75,31 @@ def test_without_a_band_any_start_will_do() -> None:
 
 
 BAND = {"start_band": [0.15, 0.25]}
+
+
+def test_pass_at_k_is_reported_beside_what_was_there(tmp_path: Path) -> None:
+    row = row_of(tmp_path, pass_at=[1, 4])
+    assert row["pass@1"] == pytest.approx(row["accuracy"])
+    assert isinstance(row["pass@4"], float)
+    assert row["pass@4"] >= row["accuracy"]
+    single = row_of(tmp_path, samples=1)
+    assert not any(key.startswith("pass@") for key in single)
+
+
+def test_rates_by_subject_and_level_add_up_to_the_row(tmp_path: Path) -> None:
+    config = toy_config(evaluation={"samples": 4, "pass_at": [2]})
+    context = toy_context(tmp_path)
+    found = evaluate(ToyPolicy(seed=2), load_problems(config.problems), config, context, step=3)
+    context.recorder.close()
+    by = {(rate["by"], rate["group"], rate["metric"]): rate for rate in found.rates}
+    assert set(by) == {
+        (kind, group, metric)
+        for kind, group in (("all", None), ("subject", "toy"), ("level", "1"))
+        for metric in ("accuracy", "pass@2")
+    }
+    whole = by["all", None, "accuracy"]
+    assert whole["value"] == found.row["accuracy"]
+    assert whole["ungradable_count"] == found.row["ungradable_count"]
+    assert by["all", None, "pass@2"]["value"] == found.row["pass@2"]
+    assert whole["low"] <= whole["value"] <= whole["high"]
+    assert {rate["step"] for rate in found.rates} == {3}

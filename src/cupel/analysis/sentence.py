@@ -33,7 +33,7 @@ _TESTS = {
 
 def is_rate(metric: str) -> bool:
     """Say whether a metric is a rate in [0, 1], shown in percent and percentage points."""
-    return metric.endswith(("rate", "accuracy"))
+    return metric.endswith(("rate", "accuracy")) or metric.startswith("eval/pass@")
 
 
 def amount(value: float, metric: str) -> str:
@@ -63,16 +63,19 @@ def sentence(block: Mapping[str, Any]) -> str:
     if block["delta"] is None:
         return f"{candidate} and {baseline} cannot be compared: {_BECAUSE['no_pairs']}."
     known = all(seed is not None for seed, _, _ in block["pairs"])
+    samples = block.get("seeds_draw") == "samples"
+    seed = "sampling seed" if samples else "training seed"
     unit = (
-        ("training seed" if known else "pair of runs")
+        (seed if known else "pair of runs")
         if block["n_seeds"] == 1
-        else ("training seeds" if known else "pairs of runs")
+        else (f"{seed}s" if known else "pairs of runs")
     )
     opening = (
         f"Over {block['n_seeds']} {unit}, {candidate} minus {baseline} = "
         f"{difference(block['delta'], block['metric'])} in {block['metric']} ({_evidence(block)})."
     )
-    return f"{opening} {_verdict(block)}"
+    closing = " This holds for these checkpoints, never for the methods that trained them."
+    return f"{opening} {_verdict(block)}{closing if samples else ''}"
 
 
 def _evidence(block: Mapping[str, Any]) -> str:

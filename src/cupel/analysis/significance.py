@@ -40,6 +40,8 @@ from cupel.stats.permutation import EXACT_LIMIT
 
 SCHEMA = "cupel.significance/1"
 EXPLORATORY = ("correct_rate", "mean_reward")
+SAMPLING_RECIPE = "rlvr.evaluate"
+"""Its runs train nothing: their seeds draw samples of checkpoints that are what they are."""
 
 
 def evaluate_significance(
@@ -218,11 +220,18 @@ def _block(
     result = block(contrast, final, family=arms.family, adjusted=adjusted)
     result |= _pooled(arms, contrast, result["recommendation"], evidence)
     result["t2"] = _crossed(contrast, final.scope, evidence)
+    result["seeds_draw"] = _seeds_draw(arms)
     if final.scope == "checkpoint":
         result["checkpoint"] = _checkpoint(arms, evidence)
     result["sentence"] = sentence(result)
     result["disagreement"] = disagreement(result)
     return result
+
+
+def _seeds_draw(arms: Arms) -> Literal["runs", "samples"]:
+    """Say what a seed stands for: a run of the method, or only samples of a fixed checkpoint."""
+    recipes = {run.config.get("recipe") for run in arms.runs}
+    return "samples" if recipes == {SAMPLING_RECIPE} else "runs"
 
 
 def _crossed(contrast: Contrast, scope: str, evidence: Evidence) -> dict[str, Any]:

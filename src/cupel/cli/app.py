@@ -45,6 +45,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Without a study file": {
         "sweep": "Choose each algorithm's learning rate by short probes on seeds of their own.",
         "train": "Train one run, by flags or by a file.",
+        "evaluate": "Put held-out problems to a checkpoint or model; compare two.",
         "campaign": "Conditions x seeds; plans only, unless --execute.",
         "ab": "Two arms on the same seeds; plans only, unless --execute.",
     },

@@ -111,9 +111,9 @@ class Checkpoints:
             streams: bytes each stream has now; a checkpoint taken further on is not usable.
         """
         self.damaged.clear()
-        for folder in reversed(self._folders()):
+        for folder in reversed(self.kept()):
             try:
-                return _read(folder, streams)
+                return read_checkpoint(folder, streams)
             except DataError as error:
                 self.damaged.append(str(error))
         return None
@@ -122,17 +122,26 @@ class Checkpoints:
         """Remove every checkpoint."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _folders(self) -> list[Path]:
+    def kept(self) -> list[Path]:
+        """Return the folders of the checkpoints on disk, oldest first; none is verified."""
         folders = [path for path in self.folder.glob("step_*") if path.is_dir()]
         return sorted(folders, key=lambda path: (len(path.name), path.name))
 
     def _prune(self) -> None:
         leftovers = [path for path in self.folder.glob(".step_*.tmp") if path.is_dir()]
-        for path in [*leftovers, *self._folders()[: -self._keep]]:
+        for path in [*leftovers, *self.kept()[: -self._keep]]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _read(folder: Path, streams: Mapping[str, int] | None) -> Checkpoint:
+def read_checkpoint(folder: Path, streams: Mapping[str, int] | None = None) -> Checkpoint:
+    """Read one checkpoint and verify every byte of it.
+
+    Args:
+        streams: as `Checkpoints.latest`.
+
+    Raises:
+        DataError: it is damaged, or was taken further on than the streams reach.
+    """
     content = read_json(folder / _STATE)
     seal = content.pop("sha256", None)
     if seal != _seal(content):

@@ -6,13 +6,15 @@ Pure. Knows names, units and limits; refuses to know where values come from or g
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cupel.config import did_you_mean
 from cupel.errors import AlgorithmicFailure, ConfigError
 
+T = TypeVar("T")
 Scalar = float | int | bool | str | None
 
 
@@ -21,7 +23,7 @@ class Metric:
     """One declared key of a stream of rows.
 
     Attributes:
-        name: the key in the row, e.g. `correct_rate`.
+        name: the key in the row, e.g. `correct_rate`; `pass@k` declares `pass@1`, `pass@8`, ...
         meaning: one sentence a reader of the docs sees.
         unit: `rate` in [0, 1], `nats`, `tokens`, `s`, `count`, `text`, ... never percent.
         higher_is_better: direction, or None where there is none.
@@ -44,10 +46,11 @@ class MetricSet:
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._by_name = {metric.name: metric for metric in metrics}
+        self._places = {name: place for place, name in enumerate(self._by_name)}
 
     def __getitem__(self, name: str) -> Metric:
         try:
-            return self._by_name[name]
+            return self._by_name[self._declared(name)]
         except KeyError:
             raise ConfigError(
                 f"metric '{name}' is not declared; {did_you_mean(name, self.names)}"
@@ -57,6 +60,11 @@ class MetricSet:
     def names(self) -> Sequence[str]:
         """Declared names in order."""
         return tuple(self._by_name)
+
+    def in_order(self, row: Mapping[str, T]) -> dict[str, T]:
+        """Return a row of declared keys in the order of their declaration, `pass@1` before 8."""
+        order = sorted(row, key=lambda name: (self._places[self._declared(name)], len(name), name))
+        return {name: row[name] for name in order}
 
     def check(self, row: Mapping[str, Scalar], *, where: str) -> None:
         """Check a row's keys, finiteness and health limits.
@@ -80,6 +88,10 @@ class MetricSet:
                         f"{where}: {name} = {value:g} is outside its health limits "
                         f"[{low:g}, {high:g}]"
                     )
+
+    def _declared(self, name: str) -> str:
+        """Return the name under which a key was declared: `pass@k` for `pass@8`."""
+        return name if name in self._by_name else re.sub(r"@[1-9][0-9]*$", "@k", name)
 
 
 RunStatus = Literal["planned", "running", "done", "failed"]

@@ -147,7 +147,7 @@ class Recorder:
                 metrics.check(row, where=where)
             except AlgorithmicFailure as error:
                 failure = error
-            row = {name: row[name] for name in metrics.names if name in row}
+            row = metrics.in_order(row)
             self._advance(stream, row.get("step"))
         try:
             text = _encode(row, where)

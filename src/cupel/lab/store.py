@@ -30,6 +30,8 @@ RecordStatus = RunStatus | Literal["unknown", "missing"]
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 ONE_ROW_PER_STEP = (METRICS, "emergence/steps.jsonl")
+_NOT_ITS_OWN = ("checkpoints", "evaluations")
+"""Folders in a run folder whose rows are not the run's: evaluations are runs of their own."""
 _STATUSES = ("planned", "running", "done", "failed")
 
 
@@ -128,7 +130,7 @@ class RunRecord:
         """Names of the streams the run has."""
         found = self.folder.rglob("*.jsonl") if self.folder.is_dir() else ()
         names = (path.relative_to(self.folder) for path in found)
-        return sorted(name.as_posix() for name in names if name.parts[0] != "checkpoints")
+        return sorted(name.as_posix() for name in names if name.parts[0] not in _NOT_ITS_OWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

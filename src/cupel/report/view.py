@@ -45,6 +45,8 @@ def unit_of(key: str) -> str:
     name = key.removeprefix("eval/")
     if name in _UNITS:
         return _UNITS[name]
+    if name.startswith("pass@"):
+        return "rate"
     for suffix, unit in (("_rate", "rate"), ("_s", "s"), ("_nats", "nats"), ("_tokens", "tokens")):
         if name.endswith(suffix):
             return unit

@@ -23,19 +23,40 @@ from cupel.rlvr.problems import ProblemsConfig
 from cupel.rlvr.schedules import LearningRateShape
 
 
-class EvaluationConfig(Config):
-    """Held-out evaluation: before the first step, every `every` steps, and after the last."""
+class HeldOutConfig(Config):
+    """How a policy is asked on held-out problems, in training and afterwards alike."""
 
-    every: int = Field(default=20, ge=1)
-    """Steps between evaluations."""
     problems: int = Field(default=256, ge=1)
     """How many held-out problems; always the same ones, in every run of every condition."""
     samples: int = Field(default=1, ge=1)
     """Completions a problem."""
+    pass_at: tuple[int, ...] = (1,)
+    """Every k for which pass@k is reported, without bias from all samples; at most `samples`."""
     temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature of `accuracy`."""
+    """Sampling temperature of `accuracy` and pass@k."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampler in evaluations."""
     greedy: bool = True
     """Also measure greedy decoding (`greedy_accuracy`)."""
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> HeldOutConfig:
+        if len(set(self.pass_at)) != len(self.pass_at) or any(k < 1 for k in self.pass_at):
+            raise ValueError(f"pass_at = {list(self.pass_at)}: give different whole numbers >= 1")
+        most = max(self.pass_at, default=1)
+        if most > self.samples:
+            raise ValueError(
+                f"pass@{most} needs at least {most} samples a problem, samples = {self.samples}; "
+                f"raise samples, or lower pass_at"
+            )
+        return self
+
+
+class EvaluationConfig(HeldOutConfig):
+    """Held-out evaluation: before the first step, every `every` steps, and after the last."""
+
+    every: int = Field(default=20, ge=1)
+    """Steps between evaluations."""
     start_band: tuple[float, float] | None = None
     """Closed band in which the accuracy before training must lie, up to sampling error; outside,
     the run is refused. It catches a wrong checkpoint before any compute is spent."""

@@ -45,7 +45,7 @@ def forecast(config: TrainConfig) -> Forecast:
         ConfigError: the planning phrases cannot be searched for.
         DataError: the problems cannot be read.
     """
-    _check_backend(config)
+    check_backend(config)
     PlanningDetector(config.strategic_grams, ())  # refuses unknown sets and empty phrases
     check_grader(config.problems)
     problems = load_problems(config.problems)
@@ -134,7 +134,13 @@ def evaluation_steps(config: TrainConfig) -> list[int]:
     return sorted({*range(0, config.max_steps, config.evaluation.every), config.max_steps})
 
 
-def _check_backend(config: TrainConfig) -> None:
+def check_backend(config: TrainConfig) -> None:
+    """Refuse settings that the backend cannot run.
+
+    Raises:
+        PlanError: the backend and the problems do not go together, or there is no such model.
+        MissingExtraError: the backend's extra is not installed.
+    """
     source = config.problems.source
     if config.backend == "toy" and source != "toy":
         raise PlanError(

@@ -78,6 +78,7 @@ EVALUATIONS: tuple[Metric, ...] = (
     Metric(name="seed", meaning="Seed of the run.", unit="count"),
     Metric(name="accuracy", meaning="Correct over all sampled completions of the held-out problems.", unit="rate", higher_is_better=True, tracker_name="eval/accuracy", limits=(0.0, 1.0)),
     Metric(name="greedy_accuracy", meaning="The same with greedy decoding; missing when not measured.", unit="rate", higher_is_better=True, tracker_name="eval/greedy_accuracy"),
+    Metric(name="pass@k", meaning="Chance that one of k completions of a problem is correct, without bias from all samples (arXiv:2107.03374); one key for every k of `evaluation.pass_at`, when samples > 1.", unit="rate", higher_is_better=True, tracker_name="eval/pass@k", limits=(0.0, 1.0)),
     Metric(name="problems", meaning="Held-out problems, the same in every run.", unit="count"),
     Metric(name="samples", meaning="Completions a problem.", unit="count"),
     Metric(name="correct_count", meaning="Completions graded correct.", unit="count"),
@@ -89,3 +90,26 @@ EVALUATIONS: tuple[Metric, ...] = (
     Metric(name="eval_time_s", meaning="Seconds of this evaluation.", unit="s", reproducible=False),
 )
 """Keys of evaluations.jsonl."""
+
+EVALUATED: tuple[Metric, ...] = (
+    *EVALUATIONS,
+    Metric(name="weights_sha256", meaning="Hash of the evaluated weights.", unit=_TEXT),
+)
+"""Keys of evaluations.jsonl of `rlvr.evaluate`: one row, whose step is the number of updates that the weights had."""
+
+PARTS: tuple[Metric, ...] = (
+    Metric(name="step", meaning="Part of the evaluation, from 0.", unit="count"),
+    Metric(name="condition", meaning="Label of the condition.", unit=_TEXT),
+    Metric(name="seed", meaning="Seed of the samples.", unit="count"),
+    Metric(name="decoding", meaning="`greedy`, or `sampled`.", unit=_TEXT),
+    Metric(name="problems", meaning="Problems of this part.", unit="count"),
+    Metric(name="completions", meaning="Completions of this part.", unit="count"),
+    Metric(name="correct", meaning="Completions graded correct.", unit="count"),
+    Metric(name="incorrect", meaning="Completions graded incorrect.", unit="count"),
+    Metric(name="ungradable_count", meaning="Completions without a readable answer.", unit="count"),
+    Metric(name="grader_failure_count", meaning="Those of them on which the grader ran out of time or broke.", unit="count"),
+    Metric(name="tokens", meaning="Tokens sampled.", unit="tokens"),
+    Metric(name="finished", meaning="Completions that ended by themselves, before max_tokens.", unit="count"),
+    Metric(name="part_time_s", meaning="Seconds of this part.", unit="s", reproducible=False),
+)
+"""Keys of metrics.jsonl of `rlvr.evaluate`: one row for what is decoded side by side."""

@@ -61,6 +61,7 @@ class TrainRecipe:
         "metrics.jsonl": METRICS,
         "evaluations.jsonl": EVALUATIONS,
         "evaluation_problems.jsonl": None,
+        "evaluation_rates.jsonl": None,
         "emergence/steps.jsonl": None,
         "emergence/generations.jsonl": None,
     }
@@ -207,6 +208,7 @@ def evaluate_policy(state: TrainState, config: TrainConfig, context: RunContext,
     """Evaluate after `step` updates and log the row; the first evaluation is also a gate."""
     evaluation = evaluate(state.policy, state.problems, config, context, step=step)
     context.recorder.log_many("evaluation_problems.jsonl", evaluation.problems)
+    context.recorder.log_many("evaluation_rates.jsonl", evaluation.rates)
     context.recorder.log("evaluations.jsonl", evaluation.row)
     if state.start is None:
         check_start(evaluation.row, config)
