@@ -31,7 +31,11 @@ outcome = st.sampled_from([True, False, None])
 words = st.text(max_size=8)
 new_row = st.fixed_dictionaries(
     {"step": st.integers(-3, 10), "problem_id": words, "correct": outcome, "completion": words},
-    optional={"reward": number, "gram_entropy_delta": number, "metadata": st.just({"a": [1]})},
+    optional={
+        "reward": number,
+        "gram_entropy_delta": st.none() | st.floats(-1e3, 1e3) | st.integers(-5, 5),
+        "metadata": st.just({"a": [1]}),
+    },
 )
 old_row = st.fixed_dictionaries(
     {"step": st.integers(0, 10), "prompt": words},
@@ -291,3 +295,9 @@ def test_input_hashes_are_those_of_the_files(arm) -> None:
 def test_the_report_is_plain_json(arm) -> None:
     report = evaluate_significance(arm("a", {1: 0.3, 2: 0.4}), arm("b", {1: 0.5, 2: 0.6}))
     assert json.loads(canonical_json(report)) == report
+
+
+def test_gram_differences_that_overflow_are_refused_and_not_summed_to_infinity() -> None:
+    row = {"step": 0, "problem_id": "p", "correct": True, "gram_entropy_delta": 1.7e308}
+    with pytest.raises(DataError, match=r"generations\.jsonl: the values of gram_entropy_delta"):
+        read_columns(HERE, lines_of([row, row]))

@@ -143,12 +143,13 @@ def needed_keys(
             if not chunk.isascii():
                 chunk.decode()
             parts.append(_arrays(rows, reader[1], names, grams=_GRAM in chunk))
+        if reader is None:
+            return None
+        columns_N = map(np.concatenate, zip(*parts, strict=True))
+        step_N, problem_N, outcome_N, reward_N, gram_N = columns_N
+        return _columns(step_N, problem_N, list(names), outcome_N, reward_N, gram_N, reader[1])
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
         return None
-    if reader is None:
-        return None
-    step_N, problem_N, outcome_N, reward_N, gram_N = map(np.concatenate, zip(*parts, strict=True))
-    return _columns(step_N, problem_N, list(names), outcome_N, reward_N, gram_N, reader[1])
 
 
 def _reader(chunk: bytes) -> tuple[msgspec.json.Decoder[Any], Source]:
@@ -245,15 +246,21 @@ def whole_rows(path: Path, data: bytes) -> Columns | None:
         )
         for key in ("reward", "gram_entropy_delta")
     }
-    return _columns(
-        np.array(step_N, dtype=np.int64),
-        np.array(problem_N, dtype=np.int64),
-        list(names),
-        np.array(outcome_N, dtype=np.int8),
-        number["reward"],
-        number["gram_entropy_delta"],
-        source,
-    )
+    try:
+        return _columns(
+            np.array(step_N, dtype=np.int64),
+            np.array(problem_N, dtype=np.int64),
+            list(names),
+            np.array(outcome_N, dtype=np.int8),
+            number["reward"],
+            number["gram_entropy_delta"],
+            source,
+        )
+    except OverflowError:
+        raise DataError(
+            f"{path}: the values of gram_entropy_delta add up beyond the range of a float; each is "
+            "a difference of entropies, a few nats"
+        ) from None
 
 
 def _source(rows: Sequence[Mapping[str, Any]]) -> Source:

@@ -30,6 +30,7 @@ class TrainRecipe:
     """`arc.train`: one training of an encoder and a recursive decoder."""
 
     name = "arc.train"
+    together = True
     config_type = ArcTrainConfig
     streams: Mapping[str, Sequence[Metric] | None] = {
         "metrics.jsonl": METRICS,

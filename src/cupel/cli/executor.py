@@ -61,7 +61,7 @@ _OPTIONS = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Runs at a time [default: one per CPU core; torchrun: 1; on a cluster, as many as fit].",
+        help="Runs at a time [default: one per CPU core; torchrun: 1; a cluster: as many as fit].",
     ),
     click.option(
         "--retries",

@@ -1,4 +1,4 @@
-"""One run folder, executed by the processes that torchrun started: `torchrun -m cupel.cli.together`.
+"""One run folder, executed by the processes that `torchrun -m cupel.cli.together` started.
 
 Knows the words of that command. Refuses to plan: the folder is one of a planned study, and every
 process must see it.

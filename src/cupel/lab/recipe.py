@@ -93,6 +93,9 @@ class Recipe(Protocol[ConfigT]):
         streams: declared metrics by stream file, e.g. `{"metrics.jsonl": [...]}`;
             streams mapped to None hold free-form rows (one JSON object a line).
         preload: modules every run imports, whatever its config; see `Forecast.preload`.
+
+    A recipe whose runs several processes can share also says `together = True`; it then shares
+    what it resumes from, and does in every process what `RunContext.ranks` must agree on.
     """
 
     name: str

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cupel.config import validate
+from cupel.errors import UsageError
 from cupel.lab.checkpoint import Checkpoints
 from cupel.lab.metrics import RunStatus
 from cupel.lab.randomness import Randomness
@@ -50,6 +51,11 @@ def run_together(
         return "done" if work is None else _follow(work, slot, ranks)
     run = RunFolder(folder)
     config = run.config()
+    if ranks.count > 1 and not getattr(load_recipe(config["recipe"]), "together", False):
+        raise UsageError(
+            f"{folder}: recipe {config['recipe']} runs in one process, not in {ranks.count}; use "
+            "--executor processes"
+        )
     ranks.share(None if run.is_complete else config)
     notes = [f"{ranks.count} processes run this together"] if ranks.count > 1 else []
     return execute_run(folder, slot, fresh=fresh, fsync=fsync, notes=notes, ranks=ranks)

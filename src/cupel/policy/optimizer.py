@@ -61,7 +61,8 @@ class MasterAdamW:
         gradients = [torch.zeros_like(m) if m.grad is None else m.grad for m in masters]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         sum_over_ranks(flat)
-        parts = flat.split([master.numel() for master in masters])
+        sizes = [master.numel() for master in masters]
+        parts = torch.split(flat, sizes)
         for master, part in zip(masters, parts, strict=True):
             master.grad = part.view_as(master)
 

@@ -8,20 +8,20 @@ inside does the work, and a run's results are those of one process up to the ord
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cupel.errors import AlgorithmicFailure
+from cupel.errors import AlgorithmicFailure, ConfigError
 from cupel.policy.protocol import (
     Capabilities,
     Completions,
     Credit,
     FloatNT,
     LossConfig,
+    Policy,
     Scores,
     Tokenizer,
     UpdateResult,
@@ -170,6 +170,7 @@ class DataParallelPolicy:
 
     def _everybody(self, work: Any) -> list[Any]:
         """Return everybody's result; a failure in one process is one in all of them."""
+        told: tuple[Any, str | None]
         try:
             told = (work(), None)
         except AlgorithmicFailure as error:
@@ -183,17 +184,37 @@ class DataParallelPolicy:
     def _complete(self, scores: Scores) -> Scores:
         """Add up everybody's scores: each row is 0 but with its owner."""
         assert scores.entropies_NT is not None
-        both = np.stack([scores.logprobs_NT, scores.entropies_NT])
-        total = np.sum(self._peers.all_gather(both), axis=0, dtype=np.float32)
-        return Scores(logprobs_NT=total[0], entropies_NT=total[1])
+        parts = self._peers.all_gather((scores.logprobs_NT, scores.entropies_NT))
+        logprobs_NT = np.zeros_like(scores.logprobs_NT)
+        entropies_NT = np.zeros_like(scores.entropies_NT)
+        for own_logprobs_NT, own_entropies_NT in parts:
+            logprobs_NT += own_logprobs_NT
+            entropies_NT += own_entropies_NT
+        return Scores(logprobs_NT=logprobs_NT, entropies_NT=entropies_NT)
+
+
+def data_parallel(policy: Policy, peers: Peers) -> DataParallelPolicy:
+    """Deal a policy out over processes that each hold it.
+
+    Raises:
+        ConfigError: the policy does not live in torch.
+    """
+    if not isinstance(policy, TorchPolicy):
+        raise ConfigError(
+            f"{peers.count} processes cannot share a {type(policy).__name__}; use one process, or "
+            "backend 'torch' or 'tiny'"
+        )
+    return DataParallelPolicy(policy, peers)
 
 
 def _joined(parts: Sequence[Completions]) -> Completions:
     """Put the prompts of several samples one behind the other."""
-    arrays = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in fields(Completions)
-        if field.name not in ("prompts", "group_size")
-    }
-    prompts = tuple(prompt for part in parts for prompt in part.prompts)
-    return replace(parts[0], prompts=prompts, **arrays)
+    return Completions(
+        prompts=tuple(prompt for part in parts for prompt in part.prompts),
+        group_size=parts[0].group_size,
+        tokens_NT=np.concatenate([part.tokens_NT for part in parts]),
+        lengths_N=np.concatenate([part.lengths_N for part in parts]),
+        finished_N=np.concatenate([part.finished_N for part in parts]),
+        sampler_logprobs_NT=np.concatenate([part.sampler_logprobs_NT for part in parts]),
+        policy_logprobs_NT=np.concatenate([part.policy_logprobs_NT for part in parts]),
+    )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cupel.errors import DataError
 from cupel.lab.randomness import Randomness
+from cupel.lab.ranks import ALONE, Ranks
 from cupel.policy.protocol import Completions, Policy, Tokenizer
 from cupel.policy.tokens import PieceTokenizer
 from cupel.rlvr.advantages import mixed_groups
@@ -83,6 +84,7 @@ def sample_training_batch(
     randomness: Randomness,
     *,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> GradedBatch:
     """Sample the batch of a step: `batch_size` problems, and under `resample` more in rounds.
 
@@ -110,6 +112,7 @@ def sample_training_batch(
                 temperature=config.temperature,
                 top_p=config.top_p,
                 first_place=number * config.batch_size,
+                ranks=ranks,
             )
         )
         found += int(mixed_groups(rounds[-1].rewards_PG).sum())
@@ -157,6 +160,7 @@ def sample_batch(
     temperature: float,
     top_p: float = 1.0,
     first_place: int = 0,
+    ranks: Ranks = ALONE,
 ) -> GradedBatch:
     """Sample `group_size` completions a problem and grade them.
 
@@ -166,6 +170,7 @@ def sample_batch(
 
     Args:
         first_place: place of the first problem within its round of training or evaluation.
+        ranks: the processes that hold the policy.
 
     Raises:
         GateFailure: the grader fails on too many completions.
@@ -189,7 +194,9 @@ def sample_batch(
         for row, length in zip(completions.tokens_NT, lengths, strict=True)
     ]
     answers = [problem.answer for problem in problems for _ in range(group_size)]
-    grades = grader_of(config.problems).grade(texts, answers)
+    grader = grader_of(config.problems)
+    # graded once: a verdict that hangs on a deadline must be the same in every process
+    grades = ranks.share(grader.grade(texts, answers) if ranks.is_first else None)
     check_failures(grades, config.problems.max_grader_failure_rate)
     rewards_N = np.array([grade.reward for grade in grades])
     return GradedBatch(

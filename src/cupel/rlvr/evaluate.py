@@ -15,6 +15,7 @@ from typing import Any
 from cupel.errors import GateFailure
 from cupel.lab.metrics import Scalar
 from cupel.lab.randomness import Randomness
+from cupel.lab.ranks import ALONE, Ranks
 from cupel.lab.recipe import RunContext
 from cupel.policy.protocol import Policy
 from cupel.rlvr.batch import EVALUATION_ROUND, GradedBatch, sample_batch
@@ -56,10 +57,10 @@ def evaluate(
     """Evaluate the policy after `step` updates."""
     started = time.perf_counter()
     held_out = problems.held_out(config.evaluation.problems)
-    batch = ask(policy, held_out, config, context.randomness)
+    batch = ask(policy, held_out, config, context.randomness, ranks=context.ranks)
     greedy = None
     if config.evaluation.greedy:
-        greedy = ask(policy, held_out, config, context.randomness, greedy=True)
+        greedy = ask(policy, held_out, config, context.randomness, greedy=True, ranks=context.ranks)
     scores = problem_scores(batch, None if greedy is None else outcomes(greedy))
     row: dict[str, Scalar] = {
         "step": step,
@@ -83,11 +84,13 @@ def ask(
     *,
     greedy: bool = False,
     first_place: int = 0,
+    ranks: Ranks = ALONE,
 ) -> GradedBatch:
     """Sample held-out problems as `config.evaluation` says, or decode them greedily, once each.
 
     Args:
         first_place: place of the first problem among all that are evaluated.
+        ranks: the processes that hold the policy.
     """
     settings = config.evaluation
     return sample_batch(
@@ -101,6 +104,7 @@ def ask(
         temperature=0.0 if greedy else settings.temperature,
         top_p=1.0 if greedy else settings.top_p,
         first_place=first_place,
+        ranks=ranks,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupel.config import canonical_json
+from cupel.errors import ConfigError
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
@@ -56,6 +57,7 @@ class TrainRecipe:
     """`rlvr.train`: one run of reinforcement learning with verifiable rewards."""
 
     name = "rlvr.train"
+    together = True
     config_type = TrainConfig
     streams: Mapping[str, Sequence[Metric] | None] = {
         "metrics.jsonl": METRICS,
@@ -106,7 +108,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
     """Take one step of the algorithm and write its rows."""
     started = time.perf_counter()
     batch = sample_training_batch(
-        state.policy, state.problems, config, context.randomness, step=step
+        state.policy, state.problems, config, context.randomness, step=step, ranks=context.ranks
     )
     sampled = time.perf_counter()
     completions = batch.completions
@@ -154,13 +156,24 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
 
 
 def policy_of(config: TrainConfig, context: RunContext) -> Policy:
-    """Build the policy that the config names."""
-    return build_policy(
+    """Build the policy that the config names; with several processes, dealt out over them.
+
+    Raises:
+        ConfigError: several processes, and a backend that one process holds.
+    """
+    policy = build_policy(
         config.policy.of(config.backend, config.model),
         device=context.slot.device,
         threads=context.slot.threads,
         seed=context.seed,
     )
+    if context.ranks.count == 1:
+        return policy
+    if config.backend == "toy":
+        raise ConfigError("backend 'toy' is one table in one process; run it without --ranks")
+    from cupel.policy.parallel import data_parallel
+
+    return data_parallel(policy, context.ranks)
 
 
 def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> TrainState:
@@ -171,14 +184,15 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         detector=PlanningDetector(config.strategic_grams, policy.tokenizer.piece_bytes),
         sepa=SepaSchedule.from_config(config),
     )
-    if context.resume is None:
+    resume = context.ranks.share(context.resume)
+    if resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")
         context.recorder.event(f"grader: {canonical_json(describe_grader(config.problems))}")
         for note in (f"prompt template: {config.problems.template!r}", *state.problems.notes):
             context.recorder.event(f"problems: {note}")
         return state
-    saved = context.resume.state
-    policy.load(context.resume.folder)
+    saved = resume.state
+    policy.load(resume.folder)
     state.problems.restore(saved["problems"])
     state.sepa = state.sepa.restore(saved["sepa"])
     state.next_step = saved["next_step"]
@@ -188,7 +202,9 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
 
 
 def save(state: TrainState, context: RunContext) -> None:
-    """Write a checkpoint from which the run continues to the same bytes."""
+    """Write a checkpoint from which the run continues to the same bytes; one process does."""
+    if not context.ranks.is_first:
+        return
     context.checkpoints.save(
         state.next_step,
         state.policy.save,

@@ -1,6 +1,6 @@
-"""Where runs go when one process of this machine is not it: what a run may use, how it is reached.
+"""What a run may use that is not one process of this machine, and how that is reached.
 
-Knows the settings of the torchrun, Ray and Slurm executors and refuses values no cluster could serve.
+Knows the settings of the torchrun, Ray and Slurm executors, and refuses what none could serve.
 Refuses to import any of them.
 """
 

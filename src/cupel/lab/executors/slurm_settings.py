@@ -102,6 +102,7 @@ def minutes(text: str) -> int:
         raise ConfigError(f"--slurm time={text}: write minutes, H:MM:SS or D-HH:MM:SS")
     days, *parts = match.groups()
     numbers = [int(part) for part in parts if part is not None]
+    units: tuple[int, ...]
     if days is not None:
         units = (3600, 60, 1)
     else:
