@@ -22,7 +22,8 @@ ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head and one worker node, one CPU each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token is left in the home folder
     from ray.cluster_utils import Cluster
 
     found = Cluster(
@@ -39,7 +40,7 @@ def run_ray(folder: Path, cluster: Any, **options: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("storage", ["shared", "returned"])
+@pytest.mark.parametrize("storage", ["shared", pytest.param("returned", marks=pytest.mark.slow)])
 def test_ray_writes_the_bytes_of_processes(tmp_path: Path, cluster: Any, storage: Any) -> None:
     planned(tmp_path / "a", toy_study(steps=6, trouble="gate", seed_in_trouble=2))
     planned(tmp_path / "b", toy_study(steps=6, trouble="gate", seed_in_trouble=2))
@@ -77,6 +78,7 @@ def test_what_kills_a_run_on_a_node_is_tried_again_and_then_a_row(
         assert "killed by SIGKILL" in run.failure["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["shared", "returned"])
 def test_ctrl_c_ends_the_tasks_and_loses_no_row(tmp_path: Path, cluster: Any, storage: Any) -> None:
     planned(tmp_path, toy_study(seeds=(1,), steps=40, every=2, sleep_s=0.1))
@@ -100,6 +102,7 @@ def test_ctrl_c_ends_the_tasks_and_loses_no_row(tmp_path: Path, cluster: Any, st
     assert any("interrupted" in message for message in messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["shared", "returned"])
 def test_a_node_that_is_lost_loses_no_run(tmp_path: Path, cluster: Any, storage: Any) -> None:
     study = toy_study(seeds=(1, 2, 3), steps=30, every=2, sleep_s=0.05)
@@ -138,6 +141,7 @@ def test_what_no_node_has_is_refused_at_once(tmp_path: Path, cluster: Any) -> No
     assert {run.state()["status"] for run in run_folders(tmp_path)} == {"planned"}
 
 
+@pytest.mark.slow
 def test_other_software_on_a_node_is_refused(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,7 +41,9 @@ def connected(address: str) -> Iterator[Any]:
     _check_reachable(address)
     own = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say of the address, the error says too
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError) as error:
         raise UsageError(f"--address {address}: {_why(error, address)}") from None
     try:
@@ -70,6 +73,9 @@ def _why(error: Exception, address: str) -> str:
         )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = (lines[0] if lines else type(error).__name__).rstrip(".")
-    if address.startswith("ray://") and isinstance(error, ImportError):
-        return f"{first}; ray:// needs pip install 'ray[client]'"
+    if address.startswith("ray://"):
+        return (
+            f"{first}; ray:// needs 'ray[client]' on both sides, and the cluster's token where "
+            "it asks for one (RAY_AUTH_MODE, RAY_AUTH_TOKEN)"
+        )
     return first

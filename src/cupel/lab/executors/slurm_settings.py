@@ -102,11 +102,8 @@ def minutes(text: str) -> int:
         raise ConfigError(f"--slurm time={text}: write minutes, H:MM:SS or D-HH:MM:SS")
     days, *parts = match.groups()
     numbers = [int(part) for part in parts if part is not None]
-    units: tuple[int, ...]
-    if days is not None:
-        units = (3600, 60, 1)
-    else:
-        units = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(numbers)]
+    hours_first = days is not None or len(numbers) == 3
+    units = (3600, 60, 1) if hours_first else (60, 1)
     seconds = int(days or 0) * 86_400 + sum(n * u for n, u in zip(numbers, units, strict=False))
     if seconds == 0:
         raise ConfigError(f"--slurm time={text}: a run needs more than no time")
