@@ -18,7 +18,9 @@ from cupel.policy.build import build_policy
 from cupel.policy.gate import sampler_statistics
 from cupel.policy.protocol import Policy
 from cupel.rlvr.advantages import advantages
+from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
+from cupel.rlvr.concurrency import in_force, observe_step
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
@@ -45,6 +47,7 @@ class TrainState:
     problems: ProblemSet
     detector: PlanningDetector
     sepa: SepaSchedule
+    pressure: BackPressure | None = None
     next_step: int = 0
     correct_total: int = 0
     sampled_total: int = 0
@@ -103,9 +106,10 @@ def train(config: TrainConfig, context: RunContext, policy: Policy | None = None
 
 def train_step(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
     """Take one step of the algorithm and write its rows."""
+    sampling = in_force(state.pressure, state.policy, config)
     started = time.perf_counter()
     batch = sample_training_batch(
-        state.policy, state.problems, config, context.randomness, step=step
+        state.policy, state.problems, sampling, context.randomness, step=step
     )
     sampled = time.perf_counter()
     completions = batch.completions
@@ -129,6 +133,14 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
 
     state.correct_total += batch.count("correct")
     state.sampled_total += batch.size
+    state.pressure, pressure = observe_step(
+        state.pressure,
+        step=step,
+        sampled_tokens=int(completions.lengths_N.sum()),
+        trained_tokens=0 if update is None else update.trained_tokens,
+        sample_time_s=sampled - started,
+        train_time_s=trained - sampled,
+    )
     record = StepRecord(
         step=step,
         batch=batch,
@@ -143,6 +155,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sample_time_s=sampled - started,
         train_time_s=trained - sampled,
         step_time_s=trained - started,
+        pressure=pressure,
     )
     moments = entropy_moments(record)
     context.recorder.log_many("emergence/generations.jsonl", generation_rows(record))
@@ -169,6 +182,7 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         problems=load_problems(config.problems),
         detector=PlanningDetector(config.strategic_grams, policy.tokenizer.piece_bytes),
         sepa=SepaSchedule.from_config(config),
+        pressure=BackPressure.from_config(config),
     )
     if context.resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")
@@ -180,6 +194,8 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
     policy.load(context.resume.folder)
     state.problems.restore(saved["problems"])
     state.sepa = state.sepa.restore(saved["sepa"])
+    if state.pressure is not None:
+        state.pressure = state.pressure.restore(saved["pressure"])
     state.next_step = saved["next_step"]
     state.correct_total, state.sampled_total = saved["correct_total"], saved["sampled_total"]
     state.start, state.latest = saved["start"], saved["latest"]
@@ -197,6 +213,7 @@ def save(state: TrainState, context: RunContext) -> None:
             "sampled_total": state.sampled_total,
             "problems": state.problems.state(),
             "sepa": state.sepa.state(),
+            "pressure": None if state.pressure is None else state.pressure.state(),
             "start": state.start,
             "latest": state.latest,
         },
