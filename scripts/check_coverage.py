@@ -20,6 +20,7 @@ PURE = (
     "src/cupel/rlvr/schedules.py",
     "src/cupel/rlvr/grading.py",
     "src/cupel/rlvr/perturbation.py",
+    "src/cupel/policy/footprint.py",
     "src/cupel/lab/plan.py",
     "src/cupel/lab/design.py",
     "src/cupel/lab/prospects.py",

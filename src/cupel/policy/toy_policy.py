@@ -141,7 +141,7 @@ class ToyPolicy:
             [self._first_logits(prompt, tokens_NT.shape[1]) for prompt in completions.prompts]
         )
         pi_NTV = np.repeat(softmax(first_PTV), completions.group_size, axis=0)
-        return _picked_log(pi_NTV, tokens_NT, mask_NT)
+        return _masked_log(_picked(pi_NTV, tokens_NT), mask_NT)
 
     def update(
         self,
