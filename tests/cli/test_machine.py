@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from cupel.cli.doctor import check_packages, check_writable
+import cupel
+from cupel.cli import machine
+from cupel.cli.doctor import check_models, check_packages, check_writable
+from cupel.cli.machine import check_compute, memory_bytes, start_probe
 from tests.cli.conftest import Invoke
 
 
@@ -16,6 +20,14 @@ def test_doctor_looks_at_what_runs_need(cupel: Invoke) -> None:
     checks = {check["name"]: check for check in json.loads(result.stdout)}
     assert {"python", "core packages", "torch packages", "torch", "tiny model"} <= checks.keys()
     assert checks["core packages"]["status"] == "ok"
+    assert {"machine", "backend toy", "executor processes", "executor slurm"} <= checks.keys()
+    assert checks["machine"]["facts"]["cores"] >= 1
+    assert checks["rates"]["facts"]["gflops"] > 0.1
+    assert checks["rates"]["facts"]["gb_per_s"] > 0.1
+    fits = checks["fits cpu"]["facts"]["parameters"]
+    for dtype in ("float32", "bfloat16"):
+        assert 0 < fits["full"][dtype] < fits["lora"][dtype] < fits["sampling"][dtype]
+    assert "bytes a parameter" in checks["fits cpu"]["facts"]["formula"]
     failed = [check for check in checks.values() if check["status"] == "failed"]
     assert result.exit_code == (1 if failed else 0)
 
@@ -31,6 +43,49 @@ def test_a_cache_that_cannot_be_written_fails(tmp_path: Path) -> None:
     assert check_writable(tmp_path / "new").status == "ok"
     (tmp_path / "file").write_text("")
     assert check_writable(tmp_path / "file" / "cache").status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise ImportError('libcudart is gone')", "libcudart is gone"),
+        ("import os; os._exit(11)", "no message"),
+        ("import time; time.sleep(60)", "no answer in 2 s"),
+    ],
+)
+def test_a_broken_torch_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(cupel.__file__).parents[1]}")
+    deadline_s = 2 if "sleep" in body else 60
+    checks = {c.name: c for c in check_compute(start_probe(), deadline_s=deadline_s)}
+    assert checks["torch"].status == "failed"
+    assert says in checks["torch"].detail
+    if "ImportError" in body:  # numpy measures where torch cannot
+        assert checks["rates"].facts["what"] == "numpy, float32"
+        assert checks["rates"].facts["gflops"] > 0.1
+
+
+def test_a_damaged_build_record_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUPEL_CACHE", str(tmp_path))
+    (tmp_path / "tiny-0123").mkdir()
+    (tmp_path / "tiny-0123" / "build.json").write_text("{")
+    found = check_models()
+    assert [check.status for check in found] == ["failed", "ok"]
+    assert "remove its folder" in found[0].detail
+
+
+def test_a_container_has_the_memory_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "CGROUP_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    (tmp_path / "memory.max").write_text("max\n")
+    total, _ = memory_bytes()
+    (tmp_path / "memory.max").write_text(f"{2**26}\n")
+    assert memory_bytes()[0] == 2**26
+    assert total is None or total > 2**26
 
 
 def test_models_are_listed_with_their_hashes(

@@ -12,7 +12,7 @@ import torch
 
 from cupel.errors import AlgorithmicFailure
 from cupel.policy import PolicyConfig, build_policy
-from cupel.policy.tiny import BUILD_RECORD, SHIPPED, cache_root
+from cupel.policy.built import BUILD_RECORD, SHIPPED, cache_root
 from cupel.policy.tiny_build import WarmStart, build_key, build_tiny, cached_build
 from cupel.policy.torch_policy import TorchPolicy
 from cupel.rlvr.warm_start import ArithmeticCorpus

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from cupel.errors import DataError
-from cupel.policy.tiny import SHIPPED, tiny_tokenizer
+from cupel.policy.built import SHIPPED
+from cupel.policy.tiny import tiny_tokenizer
 from cupel.policy.tokens import PieceTokenizer, byte_alphabet
 from cupel.rlvr.warm_start import ArithmeticCorpus
 

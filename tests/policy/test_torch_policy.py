@@ -177,3 +177,19 @@ def test_calls_leave_global_torch_state_alone(small: Any) -> None:
     step(policy, completions)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_float32_matmul_precision() == precision
+
+
+def test_concurrency_changes_the_passes_and_not_the_result(small: Any) -> None:
+    policy = small.policy(microbatch_tokens=4096)
+    completions = small.sample(policy, small.prompts(LENGTHS))
+    everyone = np.ones(12, dtype=np.bool_)
+    one = policy._scorer.plan(completions, everyone)
+    before = policy.score(completions)
+    policy.set_concurrency("microbatch_tokens", 1)
+    policy.set_concurrency("sample_rows", 4)
+    assert (len(one), len(policy._scorer.plan(completions, everyone))) == (1, 3)
+    after = policy.score(completions)
+    np.testing.assert_allclose(after.logprobs_NT, before.logprobs_NT, atol=1e-5)
+    again = small.sample(policy, small.prompts(LENGTHS))
+    assert policy.config.sample_rows == 4
+    np.testing.assert_array_equal(again.tokens_NT, completions.tokens_NT)

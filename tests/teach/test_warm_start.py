@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cupel.errors import AlgorithmicFailure
-from cupel.policy.tiny import BUILD_RECORD, SHOP, tiny_tokenizer
+from cupel.policy.built import BUILD_RECORD, SHOP
+from cupel.policy.tiny import tiny_tokenizer
 from cupel.policy.tokens import PieceTokenizer
 from cupel.teach.careless import careless_probs
 from cupel.teach.environments.shop import Shop

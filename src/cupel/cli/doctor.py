@@ -1,48 +1,34 @@
-"""`cupel doctor`: what works on this machine, what is missing, and how to mend it.
+"""`cupel doctor`: what works on this machine, what is missing, how to mend it, what it can run.
 
-Looks at torch from a child process, so that a broken installation is a row and not a crash.
+Knows what an installation needs; `machine` knows the hardware. Refuses to stop at a missing
+piece: whatever is absent or broken is a row.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import click
 
 from cupel.cli import console
 from cupel.cli.app import EXIT_NO
+from cupel.cli.machine import (
+    Check,
+    Status,
+    check_backends,
+    check_compute,
+    check_executors,
+    check_machine,
+    start_probe,
+)
 from cupel.cli.source import json_option
-
-Status = Literal["ok", "absent", "warning", "failed"]
-
-TORCH_PROBE = """
-import json, torch
-gpu = torch.cuda.is_available()
-print(json.dumps({
-    "threads": torch.get_num_threads(),
-    "gpu": torch.cuda.get_device_name(0) if gpu else None,
-    "gpus": torch.cuda.device_count() if gpu else 0,
-    "product": float((torch.ones(8, 8) @ torch.ones(8, 8)).sum()),
-}))
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing looked at."""
-
-    name: str
-    status: Status
-    detail: str
 
 
 @click.command()
@@ -57,9 +43,12 @@ class Check:
 )
 @json_option
 def command(deep: bool, calibrate: str | None, calibration_seed: int | None, as_json: bool) -> int:
-    """Check this machine: Python, extras, torch, GPU, the tiny model, the cache.
+    """Check this machine: what is installed, what it can run, how fast, and what fits.
 
-    Exit code 1 when something that is needed failed. An extra that is absent is no failure.
+    Cores, memory, GPUs, extras, backends, executors, the tiny model, the cache; one second of
+    measured matmul and memory-copy rates; the largest models for full fine-tuning, LoRA and
+    sampling. Exit code 1 when something that is needed failed. An extra that is absent is no
+    failure.
 
     \b
     Examples:
@@ -69,14 +58,18 @@ def command(deep: bool, calibrate: str | None, calibration_seed: int | None, as_
     """
     if calibrate is not None:
         return calibration(calibrate, calibration_seed, as_json=as_json)
-    checks = [check_python(), *check_packages(), *check_torch(), *check_models()]
-    checks += check_executors()
+    probe = start_probe()
+    checks = [check_python(), check_machine(), *check_packages(), *check_models()]
+    checks += [*check_compute(probe), *check_backends(), *check_executors()]
     if deep:
         checks.append(check_training())
     if as_json:
         console.print_json(checks)
     else:
+        from cupel.policy.footprint import FORMULA
+
         console.table(["check", "status", "detail"], [(c.name, c.status, c.detail) for c in checks])
+        console.line(f"fits: {FORMULA}")
     return EXIT_NO if any(check.status == "failed" for check in checks) else 0
 
 
@@ -110,7 +103,7 @@ def check_python() -> Check:
     """Say which Python runs."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     status: Status = "ok" if sys.version_info >= (3, 11) else "failed"
-    return Check(name="python", status=status, detail=f"{version}, {os.cpu_count()} CPUs")
+    return Check(name="python", status=status, detail=version)
 
 
 def check_packages() -> list[Check]:
@@ -141,69 +134,29 @@ def _check_group(group: str, packages: list[str]) -> Check:
     )
 
 
-def check_torch() -> list[Check]:
-    """Import torch in a child process; say its threads and GPUs."""
-    try:
-        importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return [
-            Check(
-                name="torch",
-                status="absent",
-                detail="needed by the tiny and torch backends: pip install 'cupel[torch]'",
-            )
-        ]
-    done = subprocess.run(
-        [sys.executable, "-c", TORCH_PROBE], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return [Check(name="torch", status="failed", detail=f"cannot be imported: {last}")]
-    facts = json.loads(done.stdout.splitlines()[-1])
-    right = facts["product"] == 512.0
-    gpu = f"{facts['gpus']} x {facts['gpu']}" if facts["gpu"] else "none; runs use the CPU"
-    return [
-        Check(
-            name="torch",
-            status="ok" if right else "failed",
-            detail=f"works; {facts['threads']} threads by default, a run uses 1 unless told",
-        ),
-        Check(name="gpu", status="ok" if facts["gpu"] else "absent", detail=gpu),
-    ]
-
-
 def check_models() -> list[Check]:
-    """Ask a child process for the built models and their hashes; write into their cache."""
-    done = _cupel("models", "list", "--json")
-    if done.returncode != 0:
-        return [Check(name="tiny model", status="absent", detail=_last_line(done))]
-    listed = json.loads(done.stdout)
+    """List the built models and their hashes; write into their cache."""
+    from cupel.cli.models import built_models
+    from cupel.policy.built import cache_root
+
+    cache = check_writable(cache_root())
+    try:
+        models = built_models()
+    except (OSError, ValueError, KeyError) as error:
+        damaged = f"a build record cannot be read: {error}; remove its folder from {cache_root()}"
+        return [Check(name="tiny model", status="failed", detail=damaged), cache]
     checks = [
         Check(
             name="tiny model",
             status="ok",
             detail=f"{model['folder']}, weights sha256 {model['weights_sha256'][:16]}",
         )
-        for model in listed["models"]
+        for model in models
     ]
     if not checks:
         detail = "not built; cupel models build tiny"
         checks = [Check(name="tiny model", status="failed", detail=detail)]
-    return [*checks, check_writable(Path(listed["cache"]))]
-
-
-def check_executors() -> list[Check]:
-    """Say which executors can run a study from here."""
-    from cupel.lab.executors.available import executors_here
-
-    return [
-        Check(
-            name=f"executor {each.executor}",
-            status="ok" if each.usable else "absent",
-            detail=each.detail,
-        )
-        for each in executors_here()
-    ]
+    return [*checks, cache]
 
 
 def check_writable(folder: Path) -> Check:

@@ -39,7 +39,7 @@ def list_models(as_json: bool) -> None:
       cupel models list
       cupel models list --json
     """
-    from cupel.policy.tiny import cache_root
+    from cupel.policy.built import cache_root
 
     rows = built_models()
     if as_json:
@@ -91,7 +91,7 @@ def build(name: str, force: bool, threads: int, as_json: bool) -> None:
 
 
 def _arithmetic(force: bool, threads: int) -> Path:
-    from cupel.policy.tiny import cache_root
+    from cupel.policy.built import cache_root
     from cupel.policy.tiny_build import WarmStart, build_key, build_tiny, cached_build
     from cupel.rlvr.warm_start import ArithmeticCorpus
 
@@ -106,7 +106,7 @@ def _arithmetic(force: bool, threads: int) -> Path:
 
 
 def _shop(force: bool, threads: int) -> Path:
-    from cupel.policy.tiny import cache_root
+    from cupel.policy.built import cache_root
     from cupel.teach.warm_start import ShopStart, build_key, build_shop_student, cached_build
 
     recipe = ShopStart()
@@ -126,7 +126,7 @@ def _emptied(folder: Path) -> Path:
 
 def built_models() -> list[dict[str, Any]]:
     """Return one entry for each shipped model and each in the cache."""
-    from cupel.policy.tiny import BUILD_RECORD, SHIPPED, SHOP, cache_root
+    from cupel.policy.built import BUILD_RECORD, SHIPPED, SHOP, cache_root
 
     found = [folder for folder in (SHIPPED, SHOP) if (folder / BUILD_RECORD).is_file()]
     found += sorted(path.parent for path in cache_root().glob(f"*/{BUILD_RECORD}"))
@@ -145,7 +145,7 @@ def _reached(facts: dict[str, Any]) -> tuple[float, float]:
 
 def model_facts(name: str, folder: Path) -> dict[str, Any]:
     """Return where a model lies, and its build record: hash, accuracies, recipe, versions."""
-    from cupel.policy.tiny import BUILD_RECORD
+    from cupel.policy.built import BUILD_RECORD
 
     record: dict[str, Any] = json.loads((folder / BUILD_RECORD).read_text(encoding="utf-8"))
     return {"name": name, "folder": str(folder), **record}

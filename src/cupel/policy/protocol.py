@@ -237,3 +237,13 @@ class ReferencePolicy(Policy, Protocol):
     ) -> UpdateResult:
         """Update as `Policy.update` does; with `loss.kl_coef` > 0 the reference must be given."""
         ...
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A policy whose concurrency may change between two calls, its results staying what they are
+    up to float rounding."""
+
+    def set_concurrency(self, setting: str, value: int) -> None:
+        """Set `sample_rows` or `microbatch_tokens` (see PolicySettings) from the next call on."""
+        ...

@@ -26,12 +26,12 @@ class Scorer:
     def __init__(self, lm: CausalLM, *, token_budget: int, chunk: int) -> None:
         """Take a wrapped model; `chunk` 0 holds as many logits at once as fill 64 MiB."""
         self.lm = lm
-        self._budget = token_budget
+        self.token_budget = token_budget
         self._chunk = chunk_tokens(lm.head_weight.shape[0], chunk)
 
     def plan(self, completions: Completions, chosen_N: NDArray[np.bool_]) -> list[Microbatch]:
         """Split the chosen rows into passes."""
-        return plan_microbatches(completions, chosen_N, token_budget=self._budget)
+        return plan_microbatches(completions, chosen_N, token_budget=self.token_budget)
 
     def score(self, completions: Completions) -> Scores:
         """Score every row at T = 1, without gradient."""

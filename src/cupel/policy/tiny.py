@@ -1,14 +1,13 @@
 """The tiny model: a 134,784-parameter decoder over a closed vocabulary of words and digits.
 
-Knows its shape, its tokenizer and where a built one lies: a folder, the shipped asset, or a cache
-keyed by content. Refuses text outside its vocabulary only by reading it as <unk>, so it must not
-be pointed at another task. The shape and the vocabulary are ordinary transformers classes: the
-code that runs it is the code that runs every other model.
+Knows its shape and its tokenizer; where a built one lies, `built` knows. Refuses text outside its
+vocabulary only by reading it as <unk>, so it must not be pointed at another task. The shape and
+the vocabulary are ordinary transformers classes: the code that runs it is the code that runs every
+other model.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +18,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from cupel.errors import DataError
+from cupel.policy.built import BUILD_RECORD, SHIPPED
 from cupel.policy.config import PolicyConfig
 from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
-
-SHIPPED = Path(__file__).parent / "assets" / "tiny-arithmetic"
-"""The start that comes with Cupel: the builder's output for seed 0, a pre-filled cache."""
-
-SHOP = Path(__file__).parent / "assets" / "tiny-shop"
-"""The start of the student of `cupel teach`, over the shop's vocabulary."""
-
-BUILD_RECORD = "build.json"
-
-
-def cache_root() -> Path:
-    """Return the folder of built models: $CUPEL_CACHE, or `cupel` in the user's cache folder."""
-    override = os.environ.get("CUPEL_CACHE")
-    if override:
-        return Path(override)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cupel"
 
 
 def load_tiny(config: PolicyConfig, *, device: str, threads: int) -> TorchPolicy:

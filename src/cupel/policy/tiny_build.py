@@ -22,9 +22,10 @@ from torch import Tensor
 
 from cupel.config import fingerprint
 from cupel.errors import AlgorithmicFailure
+from cupel.policy.built import BUILD_RECORD, SHIPPED, cache_root
 from cupel.policy.config import PolicyConfig
 from cupel.policy.protocol import Policy
-from cupel.policy.tiny import BUILD_RECORD, SHIPPED, cache_root, tiny_model, tiny_tokenizer
+from cupel.policy.tiny import tiny_model, tiny_tokenizer
 from cupel.policy.torch_policy import TorchPolicy
 
 

@@ -216,6 +216,11 @@ class TorchPolicy:
             self._optimizer.reduce(sum_over_ranks)
         return self._optimizer.step(lr)
 
+    def set_concurrency(self, setting: str, value: int) -> None:
+        """Set `sample_rows` or `microbatch_tokens` from the next call on."""
+        self.config = self.config.model_copy(update={setting: value})
+        self._scorer.token_budget = self.config.microbatch_tokens
+
     def save(self, folder: Path) -> None:
         """Write what is trained, and the optimizer's state: a folder that `load` and other runs
         read; with adapters, the base's weights are not in it, only their hash."""

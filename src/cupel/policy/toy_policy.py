@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cupel.errors import AlgorithmicFailure, DataError
+from cupel.errors import AlgorithmicFailure, ConfigError, DataError
 from cupel.policy.protocol import (
     Capabilities,
     Completions,
@@ -82,6 +82,7 @@ class ToyPolicy:
         """Start near the uniform distribution; `seed` draws the first logits."""
         self.tokenizer: Tokenizer = ToyTokenizer()
         self._seed, self._grad_clip = seed, grad_clip
+        self._sample_rows: int | None = None
         self._context_of: dict[tuple[int, ...], int] = {}
         self._logits_CTV: Float = np.zeros((0, 0, len(PIECES)))
 
@@ -97,11 +98,20 @@ class ToyPolicy:
     ) -> Completions:
         """Sample by inverse CDF over the vocabulary in id order (see the protocol)."""
         contexts_N = np.repeat(self._contexts(prompts, max_tokens), group_size)
-        pi_NTV = softmax(self._logits_CTV[contexts_N, :max_tokens])
-        q_NTV = _tempered(self._logits_CTV[contexts_N, :max_tokens], temperature, top_p)
-        cdf_NTV = np.cumsum(q_NTV, axis=-1)
-        target_NT = uniforms_NT[:, :max_tokens] * cdf_NTV[..., -1] * (1 - 1e-15)
-        tokens_NT = (cdf_NTV <= target_NT[..., None]).sum(axis=-1)
+        tokens_NT = np.empty((len(contexts_N), max_tokens), dtype=np.intp)
+        q_NT, pi_NT = np.empty(tokens_NT.shape), np.empty(tokens_NT.shape)
+        rows = self._sample_rows or len(contexts_N)
+        for start in range(0, len(contexts_N), rows):
+            part = slice(start, start + rows)
+            logits_NTV = self._logits_CTV[contexts_N[part], :max_tokens]
+            pi_NTV, q_NTV = softmax(logits_NTV), _tempered(logits_NTV, temperature, top_p)
+            cdf_NTV = np.cumsum(q_NTV, axis=-1)
+            target_NT = uniforms_NT[part, :max_tokens] * cdf_NTV[..., -1] * (1 - 1e-15)
+            tokens_NT[part] = (cdf_NTV <= target_NT[..., None]).sum(axis=-1)
+            q_NT[part], pi_NT[part] = (
+                _picked(q_NTV, tokens_NT[part]),
+                _picked(pi_NTV, tokens_NT[part]),
+            )
         ended_NT = tokens_NT == self.tokenizer.eos_id
         finished_N = ended_NT.any(axis=1)
         lengths_N = np.where(finished_N, ended_NT.argmax(axis=1) + 1, max_tokens)
@@ -112,8 +122,8 @@ class ToyPolicy:
             tokens_NT=np.where(mask_NT, tokens_NT, self.tokenizer.pad_id).astype(np.int32),
             lengths_N=lengths_N.astype(np.int32),
             finished_N=finished_N,
-            sampler_logprobs_NT=_picked_log(q_NTV, tokens_NT, mask_NT),
-            policy_logprobs_NT=_picked_log(pi_NTV, tokens_NT, mask_NT),
+            sampler_logprobs_NT=_masked_log(q_NT, mask_NT),
+            policy_logprobs_NT=_masked_log(pi_NT, mask_NT),
         )
 
     def score(self, completions: Completions) -> Scores:
@@ -131,7 +141,7 @@ class ToyPolicy:
             [self._first_logits(prompt, tokens_NT.shape[1]) for prompt in completions.prompts]
         )
         pi_NTV = np.repeat(softmax(first_PTV), completions.group_size, axis=0)
-        return _picked_log(pi_NTV, tokens_NT, mask_NT)
+        return _masked_log(_picked(pi_NTV, tokens_NT), mask_NT)
 
     def update(
         self,
@@ -176,6 +186,16 @@ class ToyPolicy:
         scale = min(1.0, self._grad_clip / norm) if norm > 0 else 1.0
         self._logits_CTV[used_C, : slope_BTV.shape[1]] -= lr * scale * gradient_CTV
         return record.result(scores, grad_norm=norm)
+
+    def set_concurrency(self, setting: str, value: int) -> None:
+        """Set `sample_rows`, the only setting of the two that a table has.
+
+        Raises:
+            ConfigError: another setting.
+        """
+        if setting != "sample_rows":
+            raise ConfigError(f"the toy policy has no {setting}; only sample_rows")
+        self._sample_rows = value
 
     def save(self, folder: Path) -> None:
         """Write the table and its contexts."""
@@ -273,8 +293,12 @@ def _tempered(logits_NTV: Float, temperature: float, top_p: float) -> Float:
     return q_NTV
 
 
-def _picked_log(p_NTV: Float, tokens_NT: NDArray[np.intp], mask_NT: NDArray[np.bool_]) -> FloatNT:
-    picked_NT = np.take_along_axis(p_NTV, tokens_NT[..., None], axis=-1)[..., 0]
+def _picked(p_NTV: Float, tokens_NT: NDArray[np.intp]) -> Float:
+    picked_NT: Float = np.take_along_axis(p_NTV, tokens_NT[..., None], axis=-1)[..., 0]
+    return picked_NT
+
+
+def _masked_log(picked_NT: Float, mask_NT: NDArray[np.bool_]) -> FloatNT:
     logs: FloatNT = np.log(picked_NT, where=mask_NT, out=np.zeros_like(picked_NT)).astype(
         np.float32
     )

@@ -82,6 +82,50 @@ class SepaConstants(Config):
     """On opening of the gate, start the ramp there instead of jumping to the ramp's value."""
 
 
+class BackPressureConfig(Config):
+    """Concurrency chosen from measured throughput, by the Universal Scalability Law."""
+
+    enabled: bool = False
+    """Sweep concurrency in the first steps, fit its throughput, and use what the fit says."""
+    changes: Literal["concurrency", "batch_size"] = "concurrency"
+    """concurrency: only how much runs side by side, which leaves the experiment alone; batch_size:
+    the problems a step, which changes it, and makes the run depend on the machine's speed."""
+    stage: Literal["sampling", "update"] = "sampling"
+    """Whose concurrency: sampling sets policy.sample_rows, update sets policy.microbatch_tokens.
+    The value given there is the ceiling. update regroups sums, so last bits of losses may move."""
+    warmup_steps: int = Field(default=10, ge=3)
+    """Steps of a sweep, dealt evenly to the concurrencies tried; each at least once."""
+    window: int = Field(default=100, ge=10)
+    """Steps after which an observation is forgotten, and its concurrency tried again."""
+    throttle_margin: float = Field(default=0.85, gt=0, le=1)
+    """Share of the peak p* to aim at; just below it throughput is nearly the same for less
+    memory."""
+    increase_margin: float = Field(default=0.5, gt=0, lt=1)
+    """Share of that aim under which concurrency is raised; between there and the peak it stays."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Ceiling in place of the policy's setting: completions (sampling) or tokens (update)."""
+    min_batch_size: int = Field(default=1, ge=1)
+    """Fewest problems a step, when batch_size may change."""
+    max_batch_size: int = Field(default=64, ge=1)
+    """Most problems a step, when batch_size may change."""
+    peak_gflops: float = Field(default=0.0, ge=0)
+    """The machine's matmul rate (`cupel doctor` measures it); with peak_gb_per_s it places the
+    border of memory_bound and compute_bound. 0: read off the fitted curve."""
+    peak_gb_per_s: float = Field(default=0.0, ge=0)
+    """The machine's memory bandwidth; 0: read off the fitted curve."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> BackPressureConfig:
+        if self.min_batch_size > self.max_batch_size:
+            raise ValueError(
+                f"min_batch_size = {self.min_batch_size} is above max_batch_size = "
+                f"{self.max_batch_size}; swap them"
+            )
+        if (self.peak_gflops > 0) != (self.peak_gb_per_s > 0):
+            raise ValueError("peak_gflops and peak_gb_per_s go together; give both or neither")
+        return self
+
+
 class TrainConfig(Config):
     """One run of reinforcement learning with verifiable rewards."""
 
@@ -177,6 +221,8 @@ class TrainConfig(Config):
     """Where problems come from."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """Held-out evaluation."""
+    backpressure: BackPressureConfig = Field(default_factory=BackPressureConfig)
+    """Concurrency chosen from measured throughput."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> TrainConfig:

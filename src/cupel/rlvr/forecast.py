@@ -12,6 +12,7 @@ from pathlib import Path
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
 from cupel.rlvr.advantages import OF_THE_BATCH
+from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.credit import BATCH_TRANSFORMS
 from cupel.rlvr.graders import check_grader
@@ -46,6 +47,7 @@ def forecast(config: TrainConfig) -> Forecast:
         DataError: the problems cannot be read.
     """
     check_backend(config)
+    _check_pressure(config)
     PlanningDetector(config.strategic_grams, ())  # refuses unknown sets and empty phrases
     check_grader(config.problems)
     problems = load_problems(config.problems)
@@ -55,7 +57,10 @@ def forecast(config: TrainConfig) -> Forecast:
         config.evaluation.samples + int(config.evaluation.greedy)
     )
     rounds = config.resample_rounds if config.uninformative_groups == "resample" else 1
-    training = config.max_steps * config.batch_size * config.group_size * rounds
+    pressure = BackPressure.from_config(config)
+    by_size = pressure is not None and pressure.setting == "batch_size"
+    batch_size = config.backpressure.max_batch_size if by_size else config.batch_size
+    training = config.max_steps * batch_size * config.group_size * rounds
     completions = training + evaluations * per_evaluation
     notes = [*problems.notes]
     warnings = []
@@ -74,6 +79,14 @@ def forecast(config: TrainConfig) -> Forecast:
     if config.top_p < 1:
         warnings.append(
             f"top_p = {config.top_p:g}: the sampler is truncated, the trained policy is not"
+        )
+    if pressure is not None:
+        levels = ", ".join(str(level) for level in pressure.levels)
+        notes.append(f"backpressure tries {pressure.setting} at {levels} side by side")
+    if by_size:
+        warnings.append(
+            "backpressure.changes = 'batch_size': the batch, and so the experiment, depends on the "
+            "machine's speed; runs do not repeat and conditions do not compare"
         )
     return Forecast(
         preload=PRELOAD[config.backend],
@@ -173,3 +186,17 @@ def check_backend(config: TrainConfig) -> None:
                 f"model '{model}': no such model folder (it must hold config.json, the weights and "
                 "the tokenizer files, or be a folder of adapters)"
             )
+
+
+def _check_pressure(config: TrainConfig) -> None:
+    chosen = config.backpressure
+    if (
+        chosen.enabled
+        and chosen.changes == "concurrency"
+        and chosen.stage == "update"
+        and config.backend == "toy"
+    ):
+        raise PlanError(
+            "backpressure.stage 'update' with backend 'toy', whose table is updated in one go; use "
+            "stage 'sampling', or backend 'tiny' or 'torch'"
+        )

@@ -16,6 +16,7 @@ from cupel.lab.recipe import RunContext
 from cupel.policy.gate import SamplerStatistics
 from cupel.policy.protocol import Scores, UpdateResult
 from cupel.rlvr.advantages import group_outcomes
+from cupel.rlvr.backpressure import Reading
 from cupel.rlvr.batch import GradedBatch
 from cupel.rlvr.credit import Moments, moments, sepa_pool
 from cupel.rlvr.shaping import Shaping
@@ -33,6 +34,7 @@ class StepRecord:
         uncertainty_NT: uncertainty of every sampled token under the policy before the update.
         penalties_PG: overlong penalties, None where the run has none.
         sepa_gate_open: of the schedule state that this step used.
+        pressure: what back pressure saw of this step, None where it is off.
     """
 
     step: int
@@ -48,6 +50,7 @@ class StepRecord:
     sample_time_s: float
     train_time_s: float
     step_time_s: float
+    pressure: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +124,23 @@ def metrics_row(
         "post_exec_entropy_var": found.pooled.variance,
         "sepa_lambda": record.shaping.effective_lambda,
         "sepa_gate_open": record.sepa_gate_open,
-        "bp_regime": "off",
+        **_pressure_columns(record.pressure),
         "sampled_tokens": tokens,
         "sample_time_s": record.sample_time_s,
         "train_time_s": record.train_time_s,
         "step_time_s": record.step_time_s,
         "tokens_per_second": tokens / record.step_time_s,
     }
+
+
+def _pressure_columns(reading: Reading | None) -> dict[str, Scalar]:
+    names = (
+        *("action", "warmup", "concurrency", "throughput"),
+        *("p_star", "sigma", "kappa", "utilization"),
+    )
+    if reading is None:
+        return {"bp_regime": "off", **{f"bp_{name}": None for name in names}}
+    return {f"bp_{name}": getattr(reading, name) for name in ("regime", *names)}
 
 
 def _update_columns(record: StepRecord) -> dict[str, Scalar]:

@@ -19,7 +19,9 @@ from cupel.policy.build import build_policy
 from cupel.policy.gate import sampler_statistics
 from cupel.policy.protocol import Policy
 from cupel.rlvr.advantages import advantages
+from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
+from cupel.rlvr.concurrency import in_force, observe_step
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
@@ -46,6 +48,7 @@ class TrainState:
     problems: ProblemSet
     detector: PlanningDetector
     sepa: SepaSchedule
+    pressure: BackPressure | None = None
     next_step: int = 0
     correct_total: int = 0
     sampled_total: int = 0
@@ -106,9 +109,10 @@ def train(config: TrainConfig, context: RunContext, policy: Policy | None = None
 
 def train_step(state: TrainState, config: TrainConfig, context: RunContext, step: int) -> None:
     """Take one step of the algorithm and write its rows."""
+    sampling = in_force(state.pressure, state.policy, config)
     started = time.perf_counter()
     batch = sample_training_batch(
-        state.policy, state.problems, config, context.randomness, step=step, ranks=context.ranks
+        state.policy, state.problems, sampling, context.randomness, step=step, ranks=context.ranks
     )
     sampled = time.perf_counter()
     completions = batch.completions
@@ -132,6 +136,14 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
 
     state.correct_total += batch.count("correct")
     state.sampled_total += batch.size
+    state.pressure, pressure = observe_step(
+        state.pressure,
+        step=step,
+        sampled_tokens=int(completions.lengths_N.sum()),
+        trained_tokens=0 if update is None else update.trained_tokens,
+        sample_time_s=sampled - started,
+        train_time_s=trained - sampled,
+    )
     record = StepRecord(
         step=step,
         batch=batch,
@@ -146,6 +158,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sample_time_s=sampled - started,
         train_time_s=trained - sampled,
         step_time_s=trained - started,
+        pressure=pressure,
     )
     moments = entropy_moments(record)
     context.recorder.log_many("emergence/generations.jsonl", generation_rows(record))
@@ -169,8 +182,11 @@ def policy_of(config: TrainConfig, context: RunContext) -> Policy:
     )
     if context.ranks.count == 1:
         return policy
-    if config.backend == "toy":
-        raise ConfigError("backend 'toy' is one table in one process; run it without --ranks")
+    if config.backpressure.enabled:
+        raise ConfigError(
+            f"backpressure.enabled with {context.ranks.count} processes: each would choose for "
+            "itself; switch it off, or use one process"
+        )
     from cupel.policy.parallel import data_parallel
 
     return data_parallel(policy, context.ranks)
@@ -183,6 +199,7 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         problems=load_problems(config.problems),
         detector=PlanningDetector(config.strategic_grams, policy.tokenizer.piece_bytes),
         sepa=SepaSchedule.from_config(config),
+        pressure=BackPressure.from_config(config),
     )
     resume = context.ranks.share(context.resume)
     if resume is None:
@@ -195,6 +212,8 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
     policy.load(resume.folder)
     state.problems.restore(saved["problems"])
     state.sepa = state.sepa.restore(saved["sepa"])
+    if state.pressure is not None:
+        state.pressure = state.pressure.restore(saved["pressure"])
     state.next_step = saved["next_step"]
     state.correct_total, state.sampled_total = saved["correct_total"], saved["sampled_total"]
     state.start, state.latest = saved["start"], saved["latest"]
@@ -214,6 +233,7 @@ def save(state: TrainState, context: RunContext) -> None:
             "sampled_total": state.sampled_total,
             "problems": state.problems.state(),
             "sepa": state.sepa.state(),
+            "pressure": None if state.pressure is None else state.pressure.state(),
             "start": state.start,
             "latest": state.latest,
         },

@@ -175,7 +175,7 @@ def build_student(
     if config.backend == "torch" and config.model is None:
         raise ConfigError("student.backend 'torch' needs student.model: a folder or a hub id")
     need_torch(f"student.backend '{config.backend}'")
-    from cupel.policy.tiny import SHOP
+    from cupel.policy.built import SHOP
     from cupel.policy.torch_policy import load_torch_policy
 
     model = str(SHOP) if config.model is None else config.model

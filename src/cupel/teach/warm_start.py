@@ -26,9 +26,10 @@ from cupel.config import fingerprint
 from cupel.errors import AlgorithmicFailure
 from cupel.lab.randomness import Randomness
 from cupel.policy.actions import Row, lay_out, targets_of
+from cupel.policy.built import BUILD_RECORD, SHOP, cache_root
 from cupel.policy.config import PolicyConfig
 from cupel.policy.distribution_cache import DistributionCache
-from cupel.policy.tiny import BUILD_RECORD, SHOP, cache_root, tiny_model, tiny_tokenizer
+from cupel.policy.tiny import tiny_model, tiny_tokenizer
 from cupel.policy.tiny_build import machine_record, make_optimizers
 from cupel.policy.tokens import PieceTokenizer
 from cupel.policy.torch_policy import TorchPolicy
