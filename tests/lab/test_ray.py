@@ -105,15 +105,17 @@ def test_ctrl_c_ends_the_tasks_and_loses_no_row(tmp_path: Path, cluster: Any, st
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["shared", "returned"])
 def test_a_node_that_is_lost_loses_no_run(tmp_path: Path, cluster: Any, storage: Any) -> None:
-    study = toy_study(seeds=(1, 2, 3), steps=30, every=2, sleep_s=0.05)
+    study = toy_study(seeds=(1, 2, 3), steps=30, every=2, sleep_s=0.15)
     planned(tmp_path / "lost", study)
     victims = [cluster.add_node(num_cpus=1)]
-    rows: dict[str, int] = {}
+    running: dict[str, int] = {}
 
     def lose_a_node(event: Progress) -> None:
-        if event.step is not None:
-            rows[event.run] = event.step
-        if victims and len(rows) >= 3 and min(rows.values()) >= 3:
+        if event.status != "running":
+            running.pop(event.run, None)
+        elif event.step is not None:
+            running[event.run] = event.step
+        if victims and len(running) >= 3 and min(running.values()) >= 3:
             cluster.remove_node(victims.pop(), allow_graceful=False)
 
     outcome = execute_study(

@@ -55,10 +55,7 @@ class RayFleet:
         self._sent: dict[int, Shipment] = {}
         self._started: set[int] = set()
         self._task = self._as_task()
-        self._board: Any = None
-        if options.storage == "returned":
-            actor = ray.remote(self._node.Board)
-            self._board = actor.options(num_cpus=0, max_restarts=-1, max_task_retries=3).remote()
+        self._board: Any = self._as_board() if options.storage == "returned" else None
         self._check_at = 0.0
         self._fits_at = time.monotonic()
 
@@ -167,6 +164,15 @@ class RayFleet:
         pickle.register_pickle_by_value(module)
         share = {"num_cpus": self._options.cpus, "num_gpus": self._options.gpus}
         return self._ray.remote(**share, max_retries=0)(_on_node)
+
+    def _as_board(self) -> Any:
+        """Start the board on the node of this process, which no study outlives anyway."""
+        strategies = importlib.import_module("ray.util.scheduling_strategies")
+        here = strategies.NodeAffinitySchedulingStrategy(
+            self._ray.get_runtime_context().get_node_id(), soft=True
+        )
+        actor = self._ray.remote(self._node.Board)
+        return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
     def _check_nodes(self) -> None:
         now = time.monotonic()
