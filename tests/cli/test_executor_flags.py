@@ -17,7 +17,7 @@ from tests.cli.conftest import Invoke, Shell, says_one_line
     [
         (["--address", "auto"], "--address belongs to --executor ray, not to processes"),
         (["--executor", "ray", "--no-wait"], "--no-wait belongs to --executor slurm"),
-        (["--cpus-per-run", "2"], "--cpus-per-run belongs to --executor ray or slurm"),
+        (["--cpus-per-run", "2"], "--cpus-per-run belongs to --executor torchrun, ray or slurm"),
         (["--executor", "slurm", "--slurm", "gpu"], "write KEY=VALUE"),
         (["--executor", "slurm", "--gpus-per-run", "0.5"], "Slurm grants whole ones only"),
         (["--executor", "ray", "--cpus-per-run", "0"], "needs more than none"),

@@ -137,7 +137,8 @@ def _taken(given: MutableMapping[str, Any]) -> ExecutionOptions:
     for name, readers in _READ_BY.items():
         if special[name] and executor not in readers:
             flag = "--" + name.replace("_", "-")
-            raise Stop(f"{flag} belongs to --executor {' or '.join(readers)}, not to {executor}")
+            owners = " or ".join(filter(None, (", ".join(readers[:-1]), readers[-1])))
+            raise Stop(f"{flag} belongs to --executor {owners}, not to {executor}")
     wait = not special["no_wait"]
     return ExecutionOptions(
         executor=executor, cluster=_cluster(executor, special), wait=wait, **shared
