@@ -1,4 +1,4 @@
-"""`cupel plan`: what a study would run, cost and be able to show. Nothing runs."""
+"""`cupel plan`: what a study would run, cost and be able to show. Nothing runs, but a probe."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cupel.cli import console
+from cupel.cli.estimate import ProbeOptions, estimate_facts, estimate_plan, show_estimate
 from cupel.cli.source import StudySource, command_line, find_study, json_option, set_option
 
 if TYPE_CHECKING:
@@ -27,28 +28,67 @@ if TYPE_CHECKING:
     metavar="REASON",
     help="Change a plan whose runs already measured something; kept with every result.",
 )
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Take a few real steps of the most expensive condition and estimate time and memory.",
+)
+@click.option(
+    "--probe-seconds",
+    type=click.FloatRange(min=1),
+    default=120,
+    show_default=True,
+    help="Longest that a probe may take.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "inline", "ray", "slurm"]),
+    default="processes",
+    show_default=True,
+    help="Executor that the estimate is for.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Runs at a time that the estimate is for [default: one per CPU core].",
+)
 @set_option
 @json_option
 def command(
-    study: Path, out: Path | None, amend: str | None, overrides: tuple[str, ...], as_json: bool
+    study: Path,
+    out: Path | None,
+    amend: str | None,
+    probe: bool,
+    probe_seconds: float,
+    executor: str,
+    workers: int | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Plan STUDY (a study file): say what would run, what it costs and what it could show.
 
     Writes study.toml, plan.lock, manifest.json and run_commands.sh into the study folder. The lock
-    states the endpoint, the test and the seeds before any result exists. Runs nothing.
+    states the endpoint, the test and the seeds before any result exists. Runs nothing; with
+    --probe a few steps in a temporary folder, which leave nothing behind.
 
     \b
     Examples:
       cupel plan quickstart.toml
+      cupel plan quickstart.toml --probe --workers 4
       cupel plan quickstart.toml --set config.max_steps=10 --out results/short
     """
     source = find_study(study, overrides=overrides, out=out)
     plan = make_plan(source)
     save_plan(source, plan, amend=amend)
+    options = ProbeOptions(seconds=probe_seconds, executor=executor, workers=workers)
+    estimate = estimate_plan(plan, options) if probe else None
     if as_json:
-        console.print_json(plan_facts(plan, source.folder))
+        told = {"estimate": None if estimate is None else estimate_facts(estimate)}
+        console.print_json(plan_facts(plan, source.folder) | told)
         return
     show_plan(plan, source.folder)
+    if estimate is not None:
+        show_estimate(estimate)
     console.note(f"next: cupel run {source.folder} ({_executors()})")
 
 

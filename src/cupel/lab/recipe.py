@@ -5,12 +5,13 @@ All the lab knows about a domain is this file; all a domain knows about the lab 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from cupel.config import Config
+from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.ranks import ALONE, Ranks
 
@@ -113,4 +114,20 @@ class Recipe(Protocol[ConfigT]):
 
     def run(self, config: ConfigT, context: RunContext) -> Result:
         """Run to the end, resuming from `context.resume`, and return the result."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A recipe that can be probed: a few real steps tell what a whole run will take."""
+
+    def probe(self, config: Any, context: RunContext) -> Iterator[Measured]:
+        """Do a little of each thing that a run does, steps first, and yield how long it took.
+
+        Whoever calls may stop at any time; at least one `step` must be among what is measured.
+        """
+        ...
+
+    def estimate(self, config: Any, measured: Sequence[Measured]) -> RunEstimate:
+        """Say what a run of this config takes, from a probe of it or of its like."""
         ...

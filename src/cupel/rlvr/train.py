@@ -7,12 +7,13 @@ Whatever has a formula stands in a pure module; whatever touches a model stands 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cupel.config import canonical_json
 from cupel.errors import ConfigError
+from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
@@ -79,6 +80,18 @@ class TrainRecipe:
     def forecast(self, config: TrainConfig) -> Forecast:
         """Bound the cost of a run; refuse what the backend cannot do."""
         return forecast(config)
+
+    def probe(self, config: TrainConfig, context: RunContext) -> Iterator[Measured]:
+        """Take three steps and a part of an evaluation."""
+        from cupel.rlvr.probe import probe  # which takes the steps of this module
+
+        return probe(config, context)
+
+    def estimate(self, config: TrainConfig, measured: Sequence[Measured]) -> RunEstimate:
+        """Say what a run takes, from what a probe measured."""
+        from cupel.rlvr.probe import estimate_run
+
+        return estimate_run(config, measured)
 
     def run(self, config: TrainConfig, context: RunContext) -> Result:
         """Train to the last step, evaluating on held-out problems on the way."""
