@@ -35,6 +35,7 @@ def a_step(seconds: float, completions: int = 64, tokens: int = 128) -> Measured
     counts = {
         "completions": completions,
         "tokens": tokens,
+        "asked": 64,
         "sample_s": seconds / 2,
         "train_s": seconds / 2,
     }
@@ -69,6 +70,16 @@ def test_another_condition_costs_by_its_completions() -> None:
     large = estimate_run(toy_config(max_steps=10, group_size=16, evaluation=once), measured)
     assert large.seconds.expected == pytest.approx(2 * small.seconds.expected, rel=0.01)
     assert any("no evaluation was reached" in text for text in small.assumptions)
+
+
+def test_rounds_of_resampling_are_counted() -> None:
+    measured = [a_step(2.0, completions=128, tokens=256)] * 3
+    once = {"samples": 1, "problems": 1, "every": 99}
+    plain = estimate_run(toy_config(max_steps=10, evaluation=once), measured)
+    more = {"uninformative_groups": "resample", "resample_rounds": 4}
+    twice = estimate_run(toy_config(max_steps=10, evaluation=once, **more), measured)
+    assert plain.seconds.expected == pytest.approx(10 * 1.0, rel=0.01)
+    assert twice.seconds.expected == pytest.approx(10 * 2.0, rel=0.01)
 
 
 def test_no_step_is_no_estimate() -> None:
@@ -199,3 +210,10 @@ def test_a_plan_without_a_probe_estimates_nothing(cupel: Invoke) -> None:
 def test_a_cluster_needs_its_number_of_workers(cupel: Invoke) -> None:
     Path("toy.toml").write_text(STUDY)
     says_one_line(cupel("plan", "toy.toml", "--probe", "--executor", "slurm"), "give --workers")
+
+
+def test_the_probe_runs_where_it_is_told_to(cupel: Invoke) -> None:
+    Path("toy.toml").write_text(STUDY)
+    result = cupel("plan", "toy.toml", "--probe", "--device", "cuda")
+    assert result.exit_code == 3
+    assert "given device 'cuda'" in result.stderr

@@ -26,11 +26,14 @@ class ProbeOptions:
 
     Attributes:
         workers: runs at a time; None: one a core.
+        device, threads: the share of the machine that the probe, like each run, may use.
     """
 
     seconds: float
     executor: str
     workers: int | None
+    device: str = "cpu"
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,13 @@ def estimate_plan(plan: Plan, options: ProbeOptions) -> Estimate:
     from cupel.config import validate
     from cupel.lab.estimate import estimate_study
     from cupel.lab.probe import run_probe
-    from cupel.lab.recipe import Probing
+    from cupel.lab.recipe import Probing, Slot
     from cupel.lab.registry import load_recipe
 
     workers, cores = _places(options)
     spec = most_expensive(plan)
-    probe = run_probe(spec, deadline_s=options.seconds)
+    slot = Slot(device=options.device, threads=options.threads)
+    probe = run_probe(spec, slot=slot, deadline_s=options.seconds)
     recipe = load_recipe(spec.recipe)
     assert isinstance(recipe, Probing)  # run_probe refuses any other
     first_of = {run.condition: run for run in reversed(plan.runs)}
@@ -143,8 +147,10 @@ def duration(seconds: float) -> str:
 
 
 def _places(options: ProbeOptions) -> tuple[int, int]:
-    """Return how many runs work at a time, and on how many cores."""
+    """Return how many runs work at a time, and how many have cores of their own."""
     from cupel.lab.executors.processes import cpu_count
+
+    cores = max(1, cpu_count() // options.threads)
 
     if options.executor in CLUSTERS:
         if options.workers is None:
@@ -154,8 +160,8 @@ def _places(options: ProbeOptions) -> tuple[int, int]:
             )
         return options.workers, options.workers
     if options.executor == "inline":
-        return 1, cpu_count()
-    return options.workers or cpu_count(), cpu_count()
+        return 1, cores
+    return options.workers or cpu_count(), cores
 
 
 def _values(of: Range) -> Sequence[float]:

@@ -52,6 +52,16 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Runs at a time that the estimate is for [default: one per CPU core].",
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device of the probe: cpu, cuda, cuda:1, ..."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU threads of the probe, and of each run that the estimate is for.",
+)
 @set_option
 @json_option
 def command(
@@ -62,6 +72,8 @@ def command(
     probe_seconds: float,
     executor: str,
     workers: int | None,
+    device: str,
+    threads: int,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -80,7 +92,9 @@ def command(
     source = find_study(study, overrides=overrides, out=out)
     plan = make_plan(source)
     save_plan(source, plan, amend=amend)
-    options = ProbeOptions(seconds=probe_seconds, executor=executor, workers=workers)
+    options = ProbeOptions(
+        seconds=probe_seconds, executor=executor, workers=workers, device=device, threads=threads
+    )
     estimate = estimate_plan(plan, options) if probe else None
     if as_json:
         told = {"estimate": None if estimate is None else estimate_facts(estimate)}

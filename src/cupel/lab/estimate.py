@@ -92,6 +92,7 @@ def estimate_study(
     they share the cores. High lets two or more of them slow each other down by `CONTENTION`.
 
     Args:
+        cores: runs that have cores of their own.
         import_s: seconds of starting a process and importing the modules, once for all runs.
         peak_bytes: memory of one run.
 
@@ -107,13 +108,13 @@ def estimate_study(
     total = tokens[0] if tokens else None
     for more in tokens[1:]:
         total = more if total is None else total + more
-    assumptions = dict.fromkeys(text for run in runs for text in run.assumptions)
-    assumptions[
-        f"{busy} runs at a time on {cores} cores: alone as fast as together, but in the high value "
-        f"{crowded:g} x slower"
-        if busy > 1
-        else "one run at a time"
-    ] = None
+    together = "one run at a time"
+    if busy > 1:
+        together = (
+            f"{busy} runs at a time, {min(busy, cores)} of them on cores of their own: as fast as "
+            f"alone, but in the high value {crowded:g} x slower"
+        )
+    assumptions = dict.fromkeys([*(text for run in runs for text in run.assumptions), together])
     return StudyEstimate(
         runs=len(runs),
         workers=busy,

@@ -17,7 +17,7 @@ from cupel.lab.recipe import RunContext
 from cupel.lab.store import read_jsonl
 from cupel.rlvr.config import BackPressureConfig, TrainConfig
 from cupel.rlvr.evaluate import evaluate
-from cupel.rlvr.forecast import evaluation_steps, forecast
+from cupel.rlvr.forecast import forecast
 from cupel.rlvr.train import open_state, policy_of, train_step
 
 STEPS = 3
@@ -42,7 +42,8 @@ def probe(config: TrainConfig, context: RunContext) -> Iterator[Measured]:
         train_step(state, plain, context, step)
         seconds = time.perf_counter() - started
         row = read_jsonl(context.folder / "metrics.jsonl")[-1]
-        yield Measured(what="step", seconds=seconds, counts=_counts_of_step(row))
+        counts = _counts_of_step(row) | {"asked": float(plain.batch_size * plain.group_size)}
+        yield Measured(what="step", seconds=seconds, counts=counts)
     part = _part(plain)
     found = evaluate(state.policy, state.problems, part, context, step=STEPS)
     settings = part.evaluation
@@ -77,9 +78,12 @@ def estimate_run(config: TrainConfig, measured: Sequence[Measured]) -> RunEstima
     opened = sum(each.seconds for each in measured if each.what == "start")
     excess = max(0.0, first.seconds - fmean(each_s) * first.counts["completions"])
     evaluation, evaluated_length, assumption = _evaluation(measured, warm)
-    training = config.max_steps * size
-    evaluated = _evaluated(config)
-    bound = forecast(config).costs["sampled tokens"]
+    rounds = 1.0
+    if config.uninformative_groups == "resample":
+        rounds = fmean(step.counts["completions"] / step.counts["asked"] for step in steps)
+    training = config.max_steps * size * rounds
+    costs = forecast(config).costs
+    evaluated = costs["completions"] - costs["training completions"]
     tokens = training * length + evaluated * evaluated_length
     return RunEstimate(
         seconds=Range(
@@ -87,7 +91,7 @@ def estimate_run(config: TrainConfig, measured: Sequence[Measured]) -> RunEstima
             expected=opened + excess + training * fmean(each_s) + evaluated * evaluation,
             high=opened + excess + training * slowest * longer + evaluated * evaluation * longer,
         ),
-        tokens=Range(low=tokens / 2, expected=tokens, high=max(bound, tokens)),
+        tokens=Range(low=tokens / 2, expected=tokens, high=max(costs["sampled tokens"], tokens)),
         assumptions=(
             f"completions stay {length:.0f} tokens long on average, as in the probe; low takes the "
             f"fastest step (tokens: half as many), high max_tokens = {config.max_tokens} for all",
@@ -113,12 +117,6 @@ def _part(config: TrainConfig) -> TrainConfig:
     most = max(1, config.batch_size * config.group_size // settings.samples)
     fewer = settings.model_copy(update={"problems": min(settings.problems, most)})
     return config.model_copy(update={"evaluation": fewer})
-
-
-def _evaluated(config: TrainConfig) -> int:
-    settings = config.evaluation
-    each = settings.problems * (settings.samples + int(settings.greedy))
-    return len(evaluation_steps(config)) * each
 
 
 def _evaluation(measured: Sequence[Measured], warm: Sequence[Measured]) -> tuple[float, float, str]:
