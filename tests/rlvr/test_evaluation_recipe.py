@@ -13,7 +13,7 @@ from cupel.config import validate
 from cupel.errors import ConfigError, DataError
 from cupel.lab import RunFolder, comparable_bytes, execute_run, load_recipe, plan_run
 from cupel.lab.files import read_json_lines
-from cupel.policy.tiny import SHOP
+from cupel.policy.built import SHOP
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluation_config import (
     EvaluateConfig,
