@@ -30,7 +30,7 @@ class SamplingServer:
     def __init__(self, model: Path, *, name: str = "base", told: str = "processed") -> None:
         self.name, self.told = name, told
         self.faults: set[str] = set()
-        """stale, no_ids, old_ids, nan, text, short, cut, no_stop, refuse, no_lora, no_logprobs."""
+        """stale, no_ids, old_ids, nan, text, short, cut, no_stop, refuse, no_lora, no_logprobs, odd."""
         self.turned_away: list[int] = []
         """Statuses that the next completions get instead of an answer."""
         self.slow_s = 0.0
@@ -216,6 +216,8 @@ class SamplingServer:
         ids = drawn.tokens_NT[0, :length].tolist()
         logprobs = logs_NT[0, :length].tolist()
         reason = "stop" if drawn.finished_N[0] else "length"
+        if "odd" in self.faults:
+            logprobs = [value - 3 for value in logprobs]
         if "nan" in self.faults:
             logprobs[-1] = float("nan")
         if "short" in self.faults:

@@ -219,6 +219,7 @@ def test_a_restored_policy_is_brought_to_the_server(
         ({"no_stop"}, "tokens and 2 log-probabilities in the answer"),
         ({"refuse"}, "the key is not accepted"),
         ({"no_lora"}, "--enable-lora"),
+        ({"odd"}, "they are of neither distribution"),
     ],
 )
 def test_a_server_that_cannot_do_it_is_refused_at_once(

@@ -11,10 +11,9 @@ import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cupel.errors import ConfigError, InfrastructureFailure
@@ -22,6 +21,7 @@ from cupel.policy.adapter_sync import PROBE_TEXT, AdapterSync, Verified
 from cupel.policy.config import PolicyConfig
 from cupel.policy.openai_sampling import ask_all, seeds_of, sheet_of
 from cupel.policy.openai_server import Server
+from cupel.policy.openai_trial import Told, check_model, find_told, score_ids
 from cupel.policy.openai_wire import Asked, dialect_of
 from cupel.policy.protocol import (
     Capabilities,
@@ -34,12 +34,6 @@ from cupel.policy.protocol import (
     UpdateResult,
 )
 from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
-
-Told = Literal["raw", "processed"]
-"""Of which distribution a server tells log-probabilities: pi at T = 1, or q, what it drew from."""
-
-_TRIAL_TEMPERATURE = 0.5
-_TRIALS = 8
 
 
 class OpenAIPolicy:
@@ -75,7 +69,7 @@ class OpenAIPolicy:
         end of the policy or of the process does the same."""
         probe_ids = self.tokenizer.encode(PROBE_TEXT)
         try:
-            _check_model(self._server, str(self._settings.served_model or trainer.config.model))
+            check_model(self._server, str(self._settings.served_model or trainer.config.model))
             self._sync = AdapterSync(
                 self._settings,
                 self._server,
@@ -86,7 +80,10 @@ class OpenAIPolicy:
             )
             leaving.callback(self._sync.close)
             self._refresh()
-            self.told: Told = self._find_out(probe_ids)
+            assert self._sync.version is not None
+            self.told: Told = find_told(
+                self._server, self._dialect, self._sync.version, trainer, probe_ids
+            )
         except InfrastructureFailure as error:
             self.close()
             raise ConfigError(f"backend 'openai': {error}") from None
@@ -266,41 +263,6 @@ class OpenAIPolicy:
                 "with --logprobs-mode processed_logprobs, or use temperature = 1 and top_p = 1"
             )
 
-    def _find_out(self, ids: Sequence[int]) -> Told:
-        """Sample single tokens at another temperature: whose log-probabilities come back?
-
-        Raises:
-            InfrastructureFailure: an answer cannot be used, or neither distribution fits it.
-        """
-        ends = np.linspace(len(ids) // 2, len(ids), _TRIALS, dtype=int).tolist()
-        prompts = [tuple(ids[:end]) for end in ends]
-        assert self._sync.version is not None
-        drawn = ask_all(
-            self._server,
-            self._dialect,
-            self._sync.version,
-            [
-                self._asked(prompt, number, 1, _TRIAL_TEMPERATURE, 1.0)
-                for number, prompt in enumerate(prompts)
-            ],
-            vocabulary=self._vocabulary,
-            in_flight=_TRIALS,
-        )
-        told_K = np.array([one.logprobs[0] for one in drawn])
-        tokens_K = [one.tokens[0] for one in drawn]
-        off = {
-            "raw": _differences(self._trainer, prompts, tokens_K, told_K, 1.0),
-            "processed": _differences(self._trainer, prompts, tokens_K, told_K, _TRIAL_TEMPERATURE),
-        }
-        best: Told = "processed" if off["processed"] <= off["raw"] else "raw"
-        if off[best] > 2 * self._settings.probe_tolerance:
-            raise InfrastructureFailure(
-                f"the log-probabilities of tokens sampled at temperature {_TRIAL_TEMPERATURE} are "
-                f"off by {off['raw']:.3g} nats from the trainer's at temperature 1 and by "
-                f"{off['processed']:.3g} at that temperature: they are of neither distribution"
-            )
-        return best
-
 
 def load_openai_policy(
     config: PolicyConfig, *, device: str, threads: int, seed: int
@@ -311,48 +273,3 @@ def load_openai_policy(
         ConfigError, DataError, MissingExtraError: as `load_torch_policy` and `OpenAIPolicy`.
     """
     return OpenAIPolicy(load_torch_policy(config, device=device, threads=threads, seed=seed))
-
-
-def score_ids(trainer: TorchPolicy, ids: Sequence[int]) -> NDArray[np.float64]:
-    """Return log pi (T = 1) of every id but the first, by the path that training scores by."""
-    tokens_NT = np.array([ids[1:]], dtype=np.int32)
-    blank_NT = np.zeros(tokens_NT.shape, dtype=np.float32)
-    row = Completions(
-        prompts=((ids[0],),),
-        group_size=1,
-        tokens_NT=tokens_NT,
-        lengths_N=np.array([tokens_NT.shape[1]], dtype=np.int32),
-        finished_N=np.array([False]),
-        sampler_logprobs_NT=blank_NT,
-        policy_logprobs_NT=blank_NT,
-    )
-    logprobs_K: NDArray[np.float64] = trainer.score(row).logprobs_NT[0].astype(np.float64)
-    return logprobs_K
-
-
-def _differences(
-    trainer: TorchPolicy,
-    prompts: Sequence[Sequence[int]],
-    tokens_K: Sequence[int],
-    told_K: NDArray[np.float64],
-    temperature: float,
-) -> float:
-    """Return the mean |difference| to the trainer's log-probabilities at a temperature."""
-    lm = trainer.lm
-    with lm.arithmetic(), torch.inference_mode():
-        logits_KV = lm.logits(lm.prefill(list(prompts)).last_PD) / temperature
-        logs_KV = torch.log_softmax(logits_KV, dim=-1).cpu().numpy().astype(np.float64)
-    return float(np.abs(logs_KV[np.arange(len(tokens_K)), tokens_K] - told_K).mean())
-
-
-def _check_model(server: Server, name: str) -> None:
-    answer = server.call("/v1/models")
-    listed = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(listed, list):
-        raise InfrastructureFailure(f"{server.root}/v1/models lists no models: is that the server?")
-    names = [str(entry.get("id")) for entry in listed]
-    if name not in names:
-        raise InfrastructureFailure(
-            f"{server.root} serves no model '{name}'; it has {', '.join(names) or 'none'}. Set "
-            "policy.openai.served_model to the one that is the trainer's"
-        )
