@@ -30,7 +30,8 @@ class SamplingServer:
     def __init__(self, model: Path, *, name: str = "base", told: str = "processed") -> None:
         self.name, self.told = name, told
         self.faults: set[str] = set()
-        """stale, no_ids, old_ids, nan, text, short, cut, no_stop, refuse, no_lora, no_logprobs, odd."""
+        """stale, no_ids, old_ids, nan, odd, text, short, cut, no_stop, refuse, no_lora,
+        no_logprobs."""
         self.turned_away: list[int] = []
         """Statuses that the next completions get instead of an answer."""
         self.slow_s = 0.0

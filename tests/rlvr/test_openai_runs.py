@@ -66,7 +66,7 @@ def settings_at(url: str, folder: Path, bed: dict[str, Any], **changes: Any) -> 
         "retries": 1,
         **changes.pop("openai", {}),
     }
-    policy = {"lora": {"rank": 4}, "openai": openai}
+    policy = {"lora": {"rank": 4}, "openai": openai, **changes.pop("policy", {})}
     return {**bed, "backend": "openai", "policy": policy, **changes}
 
 
@@ -113,6 +113,16 @@ def test_the_correction_weighs_what_the_server_really_drew_from(
     assert ran.state["status"] == "done", ran.state["failure"]
     assert all(row["sampler_kl"] > 1e-3 for row in ran.steps)
     assert all(0 < row["sampler_truncated_rate"] < 1 for row in ran.steps)
+
+
+def test_a_trainer_that_rounds_otherwise_is_not_taken_for_stale(
+    tmp_path: Path, bed: dict[str, Any], server: SamplingServer
+) -> None:
+    ran = server_run(server, tmp_path, bed, lr=1e-3, policy={"dtype": "bfloat16"})
+    assert ran.state["status"] == "done", ran.state["failure"]
+    for row in ran.steps:
+        assert 0 < row["sampler_kl"] < 1e-3
+        assert row["sampler_ratio_mean"] == pytest.approx(1, abs=0.02)
 
 
 def test_stale_weights_stop_the_run_and_a_mended_server_continues_it(
