@@ -10,7 +10,7 @@ import click
 from cupel.cli.campaign import DEFAULT_SEEDS_TEXT
 from cupel.cli.execution import execution_options, plan_or_execute
 from cupel.cli.lr_from import arm_rates, lr_from_option
-from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
+from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
     decision_options,
     decision_settings,
@@ -62,7 +62,6 @@ from cupel.rlvr.campaign import AB_DEFAULTS, ab_defaults, ab_study
 @execution_options
 @click.option("--wandb-project", help="Recorded with the command; see the note it prints.")
 @train_flags(without=ARM_SETTINGS, of_torch=AB_DEFAULTS)
-@later_options
 @click.pass_context
 def command(
     ctx: click.Context,

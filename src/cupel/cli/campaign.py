@@ -9,7 +9,7 @@ import click
 
 from cupel.cli.execution import execution_options, plan_or_execute
 from cupel.cli.lr_from import arm_rates, lr_from_option
-from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
+from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
     comma_list,
     decision_options,
@@ -48,7 +48,6 @@ DEFAULT_SEEDS_TEXT = "42,101,202,303,404,505,606,707"
 @execution_options
 @click.option("--wandb-project", help="Recorded with the command; see the note it prints.")
 @train_flags(without=ARM_SETTINGS, of_all={"max_steps": CAMPAIGN_MAX_STEPS})
-@later_options
 @click.pass_context
 def command(
     ctx: click.Context,

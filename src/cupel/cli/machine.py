@@ -24,7 +24,7 @@ BACKEND_NEEDS: Mapping[str, Sequence[str]] = {
     "toy": (),
     "tiny": HUGGING_FACE,
     "torch": HUGGING_FACE,
-    "openai": ("openai", *HUGGING_FACE),
+    "openai": ("openai", "peft", *HUGGING_FACE),
     "tinker": ("tinker",),
 }
 """Modules that each backend imports."""

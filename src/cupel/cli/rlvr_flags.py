@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from cupel.cli.app import Stop
 from cupel.cli.flags import config_flags, passed
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -22,16 +21,12 @@ SHORT_NAMES: Mapping[str, Sequence[str]] = {
     "problems.max_examples": ["--max-examples"],
     "problems.subjects": ["--subjects"],
     "policy.lora.rank": ["--lora-rank"],
+    "policy.openai.base_url": ["--base-url"],
 }
 """Flat names of nested settings, as in the documented commands."""
 
 ARM_SETTINGS = ("algorithm", "advantage_mode", "transform_mode", "hicra_after_sepa")
 """What a condition's label stands for; the study commands take labels instead."""
-
-LATER = {
-    "--base-url": "remote training services",
-}
-"""Documented flags whose feature this version has not; they are refused by name, never ignored."""
 
 
 def train_flags(
@@ -51,26 +46,6 @@ def train_flags(
 
     texts = default_texts(of_torch or {}) | {k: _word(v) for k, v in (of_all or {}).items()}
     return config_flags(TrainConfig, without=without, also=SHORT_NAMES, defaults=texts)
-
-
-def later_options(command: CommandT) -> CommandT:
-    """Decorate a command with the documented flags that are refused by name."""
-    for flag, feature in LATER.items():
-        option = click.option(
-            flag,
-            expose_value=False,
-            hidden=True,
-            callback=_refuse_later,
-            help=f"Not in this version: {feature}.",
-        )
-        command = option(command)
-    return command
-
-
-def _refuse_later(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        flag = param.opts[0]
-        raise Stop(f"{flag} {value}: this version has no {LATER[flag]}; leave the flag out")
 
 
 def default_texts(defaults: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from cupel.cli.app import EXIT_NO, EXIT_RUNS_FAILED, Stop
 from cupel.cli.execution import execute, show_failures
 from cupel.cli.executor import ExecutionOptions, executor_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
-from cupel.cli.rlvr_flags import ARM_SETTINGS, later_options, shared_settings, train_flags
+from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
     StudySource,
     comma_list,
@@ -107,7 +107,6 @@ TOY_GRID = ",".join(f"{lr:g}" for lr in GRIDS["toy"])
 @executor_options
 @json_option
 @train_flags(without=(*ARM_SETTINGS, *SWEPT), of_torch=SWEEP_DEFAULTS)
-@later_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -10,7 +10,7 @@ import click
 from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
 from cupel.cli.progress import Board, FolderWatch, run_state
-from cupel.cli.rlvr_flags import later_options, shared_settings, train_flags
+from cupel.cli.rlvr_flags import shared_settings, train_flags
 from cupel.cli.source import json_option, set_setting_option
 from cupel.errors import RunError, UsageError
 
@@ -50,7 +50,6 @@ RECIPE_NAME = "rlvr.train"
 @set_setting_option
 @json_option
 @train_flags()
-@later_options
 @click.pass_context
 def command(
     ctx: click.Context,

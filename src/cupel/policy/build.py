@@ -52,6 +52,16 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
             if config.model is None:
                 raise ConfigError("policy.backend 'torch' needs policy.model: a folder or a hub id")
             return load_torch_policy(config, device=device, threads=threads, seed=seed)
+        case "openai":
+            need_torch("policy.backend 'openai'")
+            from cupel.policy.openai_policy import load_openai_policy
+
+            if config.model is None:
+                raise ConfigError(
+                    "policy.backend 'openai' needs policy.model: what the server serves and the "
+                    "trainer trains, a folder or a hub id"
+                )
+            return load_openai_policy(config, device=device, threads=threads, seed=seed)
 
 
 def need_torch(what: str) -> None:

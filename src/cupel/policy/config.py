@@ -15,11 +15,11 @@ from cupel.errors import ConfigError
 
 Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]
-Backend = Literal["tiny", "torch", "toy"]
+Backend = Literal["tiny", "torch", "toy", "openai"]
 
 
 class LoraSettings(Config):
-    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); backend torch only."""
+    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); backends torch and openai."""
 
     rank: Annotated[int, Field(ge=0)] = 0
     """Rank of the adapters (extra `lora`); 0: none, all weights are trained. Adapters want a
@@ -50,6 +50,50 @@ class LoraSettings(Config):
         return 2.0 * self.rank if self.alpha is None else self.alpha
 
 
+class OpenAISettings(Config):
+    """The server that samples beside the trainer; backend openai only."""
+
+    base_url: str | None = None
+    """Address of the server, such as http://gpu-1:8000/v1."""
+    flavour: Literal["vllm", "sglang"] = "vllm"
+    """What runs there: vLLM and SGLang load adapters and return token ids by other routes."""
+    served_model: str | None = None
+    """The base model's name on the server; None: the same as `model`."""
+    adapter_dir: str | None = None
+    """Folder for the adapters' versions, on a disk that the server sees, too. Each run makes a
+    folder of its own in it, and removes it at its end."""
+    adapter_dir_on_server: str | None = None
+    """The same folder under the name the server sees, as in a container; None: the same name."""
+    api_key_variable: str | None = None
+    """Environment variable that holds the server's key; None: it wants none."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longest wait for one answer, a whole completion."""
+    deadline_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time for one answer with all its repetitions; after it the run fails."""
+    retries: Annotated[int, Field(ge=0)] = 8
+    """Times a call is repeated after a failure that may pass: no answer, 429, 5xx."""
+    backoff_s: Annotated[float, Field(gt=0)] = 0.5
+    """Wait before the first repetition; doubled each time, with jitter, up to a minute."""
+    probe_tolerance: Annotated[float, Field(gt=0)] = 0.05
+    """Mean |difference| in nats allowed between the server's and the trainer's log-probabilities
+    of a fixed text, after every change of weights."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address_is_plain(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, _, rest = value.partition("://")
+        if scheme not in ("http", "https") or not rest.strip("/"):
+            raise ValueError(f"'{value}' is no address; write http://host:port/v1")
+        if "@" in rest.partition("/")[0]:
+            raise ValueError(
+                "an address with a user or a key in it would stand in the record; give the key in "
+                "an environment variable (api_key_variable)"
+            )
+        return value.rstrip("/")
+
+
 class PolicySettings(Config):
     """How a policy computes and steps, whatever the model."""
 
@@ -65,7 +109,8 @@ class PolicySettings(Config):
     """Token budget of one forward and backward pass, padding included; whole groups always fit,
     so one group larger than the budget is a pass of its own. Never changes the result."""
     sample_rows: Annotated[int, Field(ge=1)] = 512
-    """Most completions decoded side by side; whole groups always fit. Never changes the result."""
+    """Most completions decoded side by side; whole groups always fit. Never changes the result.
+    With backend openai: most requests in flight."""
     logprob_chunk: Annotated[int, Field(ge=0)] = 0
     """Tokens whose full-vocabulary logits exist at once; 0: as many as fill 64 MiB."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -84,6 +129,8 @@ class PolicySettings(Config):
     GPUs, after a first step that takes minutes; results differ by rounding."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """Adapters instead of all weights."""
+    openai: OpenAISettings = Field(default_factory=OpenAISettings)
+    """The server that samples."""
 
     def of(self, backend: Backend, model: str | None) -> PolicyConfig:
         """Return the settings of a policy of this backend and model."""
@@ -104,6 +151,14 @@ class PolicySettings(Config):
         Raises:
             ConfigError: names the setting.
         """
+        if backend == "openai":
+            self._check_server()
+            return
+        if self.openai != OpenAISettings():
+            raise ConfigError(
+                f"policy.openai (--base-url) with backend '{backend}', which samples by itself; "
+                "use backend = 'openai', or leave these settings out"
+            )
         if backend == "torch":
             return
         if self.lora.rank:
@@ -117,13 +172,31 @@ class PolicySettings(Config):
                 "backend 'toy' is a table"
             )
 
+    def _check_server(self) -> None:
+        if self.openai.base_url is None:
+            raise ConfigError(
+                "backend 'openai' needs policy.openai.base_url (--base-url): the address of the "
+                "server that samples, such as http://localhost:8000/v1"
+            )
+        if self.openai.adapter_dir is None:
+            raise ConfigError(
+                "backend 'openai' needs policy.openai.adapter_dir: a folder that this machine "
+                "writes and the server reads, for the adapters of each step"
+            )
+        if not self.lora.rank:
+            raise ConfigError(
+                "backend 'openai' brings its weights to the server as adapters; set "
+                "policy.lora.rank (--lora-rank), such as 16"
+            )
+
 
 class PolicyConfig(PolicySettings):
     """A language-model policy and its optimizer."""
 
     backend: Backend = "tiny"
     """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
-    causal language model; toy: an exact table of softmaxes in numpy."""
+    causal language model; toy: an exact table of softmaxes in numpy; openai: as torch with
+    adapters, and an OpenAI-compatible server samples."""
     model: str | None = None
     """Model folder, adapter folder or hub id (torch), or a folder built by the tiny builder (tiny;
     None: the shipped start)."""

@@ -16,7 +16,10 @@ from cupel.errors import GateFailure
 from cupel.policy.protocol import Completions, Credit, FloatNT, Scores
 
 LOCAL_TOLERANCE = 1e-4
-"""|mean ratio - 1| allowed between passes of one local model; a remote sampler is given 0.05."""
+"""|mean ratio - 1| allowed between passes of one local model."""
+
+REMOTE_TOLERANCE = 0.05
+"""The same against a server that samples: other kernels, other precision, other batches."""
 
 HALF_TOLERANCE = 0.02
 """The same where weights and activations are bfloat16."""

@@ -52,7 +52,8 @@ AB_DEFAULTS: Mapping[str, Any] = {
     "sepa_correct_rate_gate": 0.1,
 }
 """Settings of the documented A/B campaign; they are those of a real language model, so they are
-laid under a study whose backend is `torch`. The tiny and toy models keep their own defaults."""
+laid under a study whose backend is `torch` or `openai`. The tiny and toy models keep their own
+defaults."""
 
 
 def condition_settings(label: str) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def ab_study(
 
 def ab_defaults(shared: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults that an A/B study lays under these shared settings."""
-    return AB_DEFAULTS if shared.get("backend", "tiny") == "torch" else {}
+    return AB_DEFAULTS if shared.get("backend", "tiny") in ("torch", "openai") else {}
 
 
 def default_endpoint() -> dict[str, Any]:

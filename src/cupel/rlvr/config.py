@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from cupel.config import Config
 from cupel.errors import ConfigError
 from cupel.policy.config import Backend, PolicySettings
-from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE
+from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE, REMOTE_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
@@ -130,9 +130,10 @@ class TrainConfig(Config):
     """One run of reinforcement learning with verifiable rewards."""
 
     backend: Backend = "tiny"
-    """tiny: a model shipped with Cupel; torch: any Hugging Face causal LM; toy: a numpy table."""
+    """tiny: a model shipped with Cupel; torch: any Hugging Face causal LM; toy: a numpy table;
+    openai: as torch with adapters, while an OpenAI-compatible server samples."""
     model: str | None = None
-    """Model folder or hub id (backend torch)."""
+    """Model folder or hub id (backends torch and openai)."""
     algorithm: Algorithm | None = None
     """Shorthand: grpo = grpo+none; full = maxrl+gtpo_sepa; rloo, reinforce_pp, dr_grpo, dapo, gspo,
     cispo: modes and loss of their papers. Excludes other values of what it stands for."""
@@ -208,7 +209,8 @@ class TrainConfig(Config):
     """Planning phrases: a named set, or your own list."""
     ratio_gate: float | None = Field(default=None, gt=0)
     """Largest |mean ratio - 1| allowed before the first update; None: 1e-4 in float32, 0.02 in
-    bfloat16, whose rounding differs between decoding and scoring."""
+    bfloat16, whose rounding differs between decoding and scoring, 0.05 against a server that
+    samples (backend openai)."""
     save_every: int = Field(default=20, ge=0)
     """Steps between checkpoints; 0: none."""
     replicate: int = Field(default=0, ge=0)
@@ -236,8 +238,8 @@ class TrainConfig(Config):
                 f"normalize = 'std' with advantage_mode '{self.advantage_mode}': only grpo is "
                 "divided by the standard deviation; drop one of them"
             )
-        if self.backend == "torch" and self.model is None:
-            raise ValueError("backend 'torch' needs a model: a folder or a hub id")
+        if self.backend in ("torch", "openai") and self.model is None:
+            raise ValueError(f"backend '{self.backend}' needs a model: a folder or a hub id")
         try:
             self.policy.check_backend(self.backend)
             check_loss(self.loss)
@@ -299,7 +301,14 @@ class TrainConfig(Config):
 
     @property
     def gate_tolerance(self) -> float:
-        """The ratio gate's tolerance in force."""
+        """The ratio gate's tolerance in force, of scores against the sampler."""
+        if self.ratio_gate is None and self.backend == "openai":
+            return REMOTE_TOLERANCE
+        return self.update_tolerance
+
+    @property
+    def update_tolerance(self) -> float:
+        """The same of the update against the scores, which are both local."""
         if self.ratio_gate is not None:
             return self.ratio_gate
         return HALF_TOLERANCE if self.policy.dtype == "bfloat16" else LOCAL_TOLERANCE
@@ -352,6 +361,7 @@ BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
         "evaluation": {"problems": 8, "samples": 16, "greedy": False, "every": 10},
     },
     "torch": {},
+    "openai": {},
 }
 """Defaults laid under what the user passed. The tiny and toy models need other settings than a
 real language model; every value ends up in the run's resolved config."""

@@ -46,6 +46,11 @@ class EvaluateConfig(Config):
 
     @model_validator(mode="after")
     def _model_is_named(self) -> EvaluateConfig:
+        if self.backend == "openai":
+            raise ValueError(
+                "backend 'openai' samples beside a training; evaluate its model with backend "
+                "'torch'"
+            )
         if self.backend == "torch" and self.model is None:
             raise ValueError("backend 'torch' needs a model: a folder or a hub id")
         return self
@@ -71,7 +76,11 @@ def settings_of(training: TrainConfig) -> dict[str, Any]:
     """Return the settings of an evaluation that asks as this training's own evaluations do."""
     resolved = to_dict(training)
     asked = {name: resolved["evaluation"][name] for name in HeldOutConfig.model_fields}
-    return {**{name: resolved[name] for name in SHARED}, "evaluation": asked}
+    shared = {name: resolved[name] for name in SHARED}
+    if training.backend == "openai":  # its checkpoints are the trainer's
+        policy = {name: value for name, value in shared["policy"].items() if name != "openai"}
+        shared |= {"backend": "torch", "policy": policy}
+    return {**shared, "evaluation": asked}
 
 
 def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:

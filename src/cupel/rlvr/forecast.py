@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
+from cupel.policy.openai_server import read_key
 from cupel.rlvr.advantages import OF_THE_BATCH
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.config import TrainConfig
@@ -25,13 +26,14 @@ LOW_LAMBDA = 0.5
 GSPO_WIDE = 0.05
 """A clip range of a completion's mean ratio from which on it will hardly ever act."""
 
-REFERENCE_BACKENDS = ("tiny", "torch", "toy")
+REFERENCE_BACKENDS = ("tiny", "torch", "toy", "openai")
 """Backends whose policy declares the capability `reference`."""
 
 PRELOAD: dict[str, tuple[str, ...]] = {
     "toy": (),
     "tiny": ("torch", "torch._dynamo", "cupel.policy.tiny"),
     "torch": ("torch", "torch._dynamo", "cupel.policy.torch_policy"),
+    "openai": ("torch", "torch._dynamo", "cupel.policy.openai_policy"),
 }
 """Modules to import once for all runs. torch.optim imports torch._dynamo at its first use, which
 costs seconds a run unless it is there already."""
@@ -76,6 +78,8 @@ def forecast(config: TrainConfig) -> Forecast:
     warnings += _warnings_of_the_method(config)
     if config.group_size == 1 and config.advantage_mode not in OF_THE_BATCH:
         warnings.append("group_size = 1: every advantage is 0 and nothing will be learned")
+    if config.backend == "openai":
+        notes += _notes_on_server(config)
     if config.top_p < 1:
         warnings.append(
             f"top_p = {config.top_p:g}: the sampler is truncated, the trained policy is not"
@@ -99,6 +103,20 @@ def forecast(config: TrainConfig) -> Forecast:
         notes=tuple(notes),
         warnings=tuple(warnings),
     )
+
+
+def _notes_on_server(config: TrainConfig) -> list[str]:
+    notes = [
+        f"a server samples: {config.policy.openai.base_url} ({config.policy.openai.flavour}); the "
+        "run repeats in distribution, not in its bytes"
+    ]
+    if (config.temperature, config.top_p) != (1.0, 1.0):
+        notes.append(
+            f"temperature {config.temperature:g} and top_p {config.top_p:g}: the server must tell "
+            "the log-probabilities it draws from (vLLM: --logprobs-mode processed_logprobs), and "
+            "each batch is scored once more here"
+        )
+    return notes
 
 
 def _notes_on_credit(config: TrainConfig) -> list[str]:
@@ -176,6 +194,8 @@ def check_backend(config: TrainConfig) -> None:
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"backend '{config.backend}'", "torch")
+    if config.backend == "openai":
+        _check_server(config)
     if config.policy.lora.rank and importlib.util.find_spec("peft") is None:
         raise MissingExtraError(f"policy.lora.rank = {config.policy.lora.rank}", "lora")
     model = config.model
@@ -186,6 +206,19 @@ def check_backend(config: TrainConfig) -> None:
                 f"model '{model}': no such model folder (it must hold config.json, the weights and "
                 "the tokenizer files, or be a folder of adapters)"
             )
+
+
+def _check_server(config: TrainConfig) -> None:
+    """Refuse what no server could do for this config; the server itself is not asked."""
+    settings = config.policy.openai
+    if importlib.util.find_spec("openai") is None:
+        raise MissingExtraError("backend 'openai'", "api")
+    read_key(settings)
+    if settings.flavour == "sglang" and min(config.top_p, config.evaluation.top_p) < 1:
+        raise PlanError(
+            "top_p below 1 with policy.openai.flavour = 'sglang', whose log-probabilities leave "
+            "the cut out: the sampler's own probabilities would not be known. Use top_p = 1"
+        )
 
 
 def _check_pressure(config: TrainConfig) -> None:

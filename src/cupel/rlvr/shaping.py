@@ -180,7 +180,7 @@ def improve(
         return _improve_repeatedly(policy, completions, shaping, scores, reference, gate=gate)
     credit: Credit = shaping.credit
     if scores is not None:
-        credit = gated_credit(credit, completions, scores, tolerance=config.gate_tolerance)
+        credit = gated_credit(credit, completions, scores, tolerance=config.update_tolerance)
     return policy.update(completions, credit=credit, **_settings(shaping, reference))
 
 
@@ -198,7 +198,7 @@ def _improve_repeatedly(
     def fixed(rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None) -> Float:
         return advantages_NT[rows_B, : logprobs_BT.shape[1]]
 
-    gated = gated_credit(fixed, completions, scores, tolerance=config.gate_tolerance)
+    gated = gated_credit(fixed, completions, scores, tolerance=config.update_tolerance)
     for number in range(config.updates_per_batch):
         update = policy.update(
             completions,

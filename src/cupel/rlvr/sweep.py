@@ -45,7 +45,8 @@ SWEEP_DEFAULTS: Mapping[str, Any] = {
     "sepa_correct_rate_gate": 0.1,
 }
 """Settings of the documented sweep; they are those of a real language model, so they are laid
-under a study whose backend is `torch`. The tiny and toy models keep their own defaults."""
+under a study whose backend is `torch` or `openai`. The tiny and toy models keep their own
+defaults."""
 
 SWEPT = ("lr", "max_steps")
 """Settings that a sweep gives itself."""
@@ -78,7 +79,7 @@ def sweep_study(
     grid = tuple(GRIDS.get(backend, GRIDS["torch"]) if lr_values is None else lr_values)
     _check_grid(grid)
     _check_algorithms(algorithms)
-    under = SWEEP_DEFAULTS if backend == "torch" else {}
+    under = SWEEP_DEFAULTS if backend in ("torch", "openai") else {}
     return {
         "name": name,
         "question": f"Which learning rate suits {' and '.join(algorithms)} best?",

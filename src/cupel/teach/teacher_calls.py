@@ -13,16 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cupel.errors import ConfigError, CupelError, InfrastructureFailure, MissingExtraError
+from cupel.errors import ConfigError, CupelError, InfrastructureFailure
 from cupel.lab.randomness import Randomness, counter_of
+from cupel.policy.api_calls import hidden, open_client, passes, wait_before
 from cupel.teach.teacher import BudgetExhausted, TeacherConfig
 from cupel.teach.teacher_cache import HintCache
 from cupel.teach.teacher_price import Price, most_tokens
 from cupel.teach.teacher_prompt import Reply
 
-LONGEST_WAIT_S = 60.0
 _PURPOSE = "teacher_backoff"
-_PASSING = frozenset({408, 409, 425, 429})
 _OF_THIS_QUESTION = frozenset({"context_length_exceeded", "content_filter"})
 """Codes of refusals that concern one question; the others would refuse every question."""
 _WHAT_TO_DO = {
@@ -157,7 +156,7 @@ class Caller:
                 return Reply(
                     content=None, refusal=refusal, finish_reason="stop", tokens_in=0, tokens_out=0
                 )
-            if not self._passes(error):
+            if not passes(error):
                 raise self._refused(error) from None
             return error
         except openai.APITimeoutError as error:
@@ -181,11 +180,6 @@ class Caller:
     def _cost(self, tokens_in: int, tokens_out: int) -> float | None:
         return None if self._price is None else self._price.cost(tokens_in, tokens_out)
 
-    def _passes(self, error: Any) -> bool:
-        if error.code == "insufficient_quota":
-            return False
-        return error.status_code in _PASSING or error.status_code >= 500
-
     def _refused(self, error: Any) -> ConfigError:
         todo = _WHAT_TO_DO.get(error.status_code, "the request itself is refused")
         if error.code == "insufficient_quota":
@@ -201,16 +195,12 @@ class Caller:
         """Return seconds to wait: doubled each time, with jitter, and no less than asked for."""
         counters = (counter_of(request_hash), attempt, failures)
         jitter = float(self._randomness.uniforms(_PURPOSE, [counters], 1)[0, 0])
-        wait = min(LONGEST_WAIT_S, self._config.backoff_s * 2.0**failures) * (0.5 + jitter / 2)
-        headers = getattr(getattr(error, "response", None), "headers", {})
-        try:
-            return max(wait, float(headers.get("retry-after", 0)))
-        except ValueError:  # a date: the doubling waits long enough
-            return wait
+        return wait_before(
+            error, failures=failures, backoff_s=self._config.backoff_s, jitter=jitter
+        )
 
     def _hidden(self, error: Exception) -> str:
-        text = " ".join(str(error).split())[:300]
-        return text.replace(self._key, "...") if self._key else text
+        return hidden(error, self._key)
 
 
 def provider_of(config: TeacherConfig) -> str | None:
@@ -231,15 +221,11 @@ def _client(config: TeacherConfig, provider: str | None, key: str) -> Any:
             "of a server of your own (teacher.base_url), or work offline with the symbolic "
             "expert: --skip-api (teacher.kind = expert)"
         )
-    try:
-        from openai import OpenAI
-    except ModuleNotFoundError:
-        raise MissingExtraError(f"teacher {config.model}", "api") from None
-    return OpenAI(
-        api_key=key or "none",  # a server of one's own often wants none, the client always some
+    return open_client(
         base_url=provider or "https://api.openai.com/v1",
-        timeout=config.timeout_s,
-        max_retries=0,
+        key=key,
+        timeout_s=config.timeout_s,
+        what=f"teacher {config.model}",
     )
 
 
