@@ -34,6 +34,19 @@ def test_values_and_gradients_equal_autograd(chunk: int, bias: bool) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_a_frozen_head_passes_the_same_gradient_to_hidden_states(chunk: int, bias: bool) -> None:
+    hidden, weight, offset, targets = inputs(bias=bias)
+    pull = torch.linspace(-1, 1, 11, dtype=torch.float64)
+    logs = torch.log_softmax(torch.nn.functional.linear(hidden, weight, offset), dim=-1)
+    (want,) = torch.autograd.grad(logs.gather(1, targets[:, None])[:, 0], hidden, pull)
+    frozen = None if offset is None else offset.detach()
+    logprobs, _ = logprobs_and_entropies(hidden, weight.detach(), frozen, targets, chunk=chunk)
+    (got,) = torch.autograd.grad(logprobs, hidden, pull)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
 def test_gradcheck_in_float64() -> None:
     hidden, weight, offset, targets = inputs(bias=True)
 

@@ -72,6 +72,7 @@ class _ChunkedHead(torch.autograd.Function):
 
     A row's pull scales its products, not its probabilities, which saves a pass over the chunk:
     d hidden = pull (W[target] - p W),  d W = sum of pull h in row target - p^T (pull h).
+    A frozen head needs no second look: its forward keeps W[target] - p W, as wide as `hidden`.
     """
 
     @staticmethod
@@ -80,6 +81,8 @@ class _ChunkedHead(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = torch.empty(len(hidden), dtype=_kind(hidden), device=hidden.device)
         entropies, log_totals = torch.empty_like(logprobs), torch.empty_like(logprobs)
+        frozen = ctx.needs_input_grad[0] and not any(ctx.needs_input_grad[1:3])
+        slopes = torch.empty_like(hidden) if frozen else None
         for rows in _chunks(len(hidden), chunk):
             logits = torch.nn.functional.linear(hidden[rows], weight, bias).to(logprobs.dtype)
             top = logits.amax(dim=-1, keepdim=True)
@@ -92,13 +95,22 @@ class _ChunkedHead(torch.autograd.Function):
                 logits.clamp_min_(-1e4)  # a bias may forbid a token: 0 times infinity
             entropies[rows] = logs - torch.linalg.vecdot(weights, logits) / totals
             log_totals[rows] = logs + top[:, 0]
-        ctx.save_for_backward(hidden, weight, bias, targets, log_totals)
+            if slopes is not None:
+                chances = weights.div_(totals[:, None]).to(hidden.dtype)
+                slopes[rows] = weight[targets[rows]] - chances @ weight
+        if slopes is None:
+            ctx.save_for_backward(hidden, weight, bias, targets, log_totals)
+        else:
+            ctx.save_for_backward(slopes)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if len(ctx.saved_tensors) == 1:
+            (slopes,) = ctx.saved_tensors
+            return gradients[0][:, None].to(slopes.dtype) * slopes, None, None, None, None
         hidden, weight, bias, targets, log_totals = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         pulls = gradients[0].to(log_totals.dtype)
