@@ -169,3 +169,35 @@ def test_a_run_in_two_processes_goes_on_after_its_launcher_is_killed(
     assert execute_study(tmp_path / "killed", executor="torchrun", options=together()).is_complete
     (whole,) = run_folders(tmp_path / "whole")
     assert differing_streams(run, whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_run_whose_layers_are_divided_is_that_of_one_stopped_and_continued(
+    tmp_path: Path, bed: dict[str, Any], rank: int
+) -> None:
+    run = one_run(bed)
+    policy = {**bed["config"]["policy"], "lora": {"rank": rank}}
+    for name, shard in (("alone", "none"), ("divided", "layers")):
+        own = {"lr": 1e-3, "policy": {**policy, "shard": shard}}
+        plan({**run, "config": {**run["config"], **own}}, tmp_path / name)
+    assert execute_study(tmp_path / "alone", executor="inline").is_complete
+    refused = execute_study(tmp_path / "divided", executor="inline")
+    assert "in one process" in str(refused.failed)
+
+    class Enough(Exception):
+        """Raised by the listener: the study stops as on Ctrl-C."""
+
+    def stop_after_a_step(event: Any) -> None:
+        if event.row is not None:
+            raise Enough
+
+    way: dict[str, Any] = {"executor": "torchrun", "options": together()}
+    with pytest.raises(Enough):
+        execute_study(tmp_path / "divided", **way, progress=stop_after_a_step)
+    (ours,), (theirs,) = run_folders(tmp_path / "divided"), run_folders(tmp_path / "alone")
+    assert not (ours / "result.json").exists()
+    outcome = execute_study(tmp_path / "divided", **way)
+    assert outcome.is_complete, outcome.failed
+    assert_alike(ours, theirs)
+    assert '"shard":"layers"' in (ours / "events.jsonl").read_text().replace("\\", "")

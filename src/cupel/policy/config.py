@@ -127,6 +127,11 @@ class PolicySettings(Config):
     compile: bool = False
     """torch.compile of the scored passes, with dynamic shapes; sampling stays as it is. Pays on
     GPUs, after a first step that takes minutes; results differ by rounding."""
+    shard: Literal["none", "layers"] = "none"
+    """How several processes that train one run hold the model. none: each holds all of it.
+    layers: each holds a part of every decoder layer: weights, gradients, optimizer state (FSDP);
+    weights are gathered once, in `dtype`, while sampling. Never changes the result beyond
+    rounding."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """Adapters instead of all weights."""
     openai: OpenAISettings = Field(default_factory=OpenAISettings)
@@ -142,6 +147,11 @@ class PolicySettings(Config):
             raise ValueError(
                 "compile with activation_checkpointing: a layer that is computed again writes to "
                 "its cache, which cannot be compiled; choose one of them"
+            )
+        if self.compile and self.shard != "none":
+            raise ValueError(
+                f"compile with shard = '{self.shard}': layers that are gathered at each pass are "
+                "not compiled; choose one of them"
             )
         return self
 
@@ -166,10 +176,11 @@ class PolicySettings(Config):
                 f"policy.lora.rank = {self.lora.rank} (--lora-rank) with backend '{backend}', "
                 "whose model is trained whole; use backend = 'torch' with a model, or rank 0"
             )
-        if backend == "toy" and (self.compile or self.activation_checkpointing):
+        divided = self.shard != "none"
+        if backend == "toy" and (self.compile or self.activation_checkpointing or divided):
             raise ConfigError(
-                "policy.compile and policy.activation_checkpointing are for language models; "
-                "backend 'toy' is a table"
+                "policy.compile, policy.activation_checkpointing and policy.shard are for language "
+                "models; backend 'toy' is a table"
             )
 
     def _check_server(self) -> None:
