@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from cupel.lab import (  # noqa: E402
     write_plan,
 )
 from cupel.lab.executors.options import RayOptions, TorchrunOptions  # noqa: E402
+from cupel.policy import build_policy  # noqa: E402
+from cupel.rlvr.evaluation_config import EvaluateConfig, with_defaults  # noqa: E402
 from tests.gsm8k_bed import SOURCE, save_model, write_gsm8k  # noqa: E402
 
 STREAMS = ("metrics.jsonl", "evaluations.jsonl", "emergence/generations.jsonl")
@@ -200,4 +203,12 @@ def test_a_run_whose_layers_are_divided_is_that_of_one_stopped_and_continued(
     outcome = execute_study(tmp_path / "divided", **way)
     assert outcome.is_complete, outcome.failed
     assert_alike(ours, theirs)
+    last = max((ours / "checkpoints").glob("step_*"))
+    whole = EvaluateConfig.model_validate(with_defaults({"checkpoint": str(last)}))
+    policy_of_one = build_policy(
+        whole.policy.of(whole.backend, whole.model), device="cpu", threads=1, seed=1
+    )
+    policy_of_one.load(last)
+    result = json.loads((ours / "result.json").read_text())
+    assert policy_of_one.weights_sha256() in str(result)
     assert '"shard":"layers"' in (ours / "events.jsonl").read_text().replace("\\", "")

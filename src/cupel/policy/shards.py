@@ -44,7 +44,9 @@ class LayerShards:
         self._decoder = lm.decoder
         self._layers = decoder_layers(lm.decoder, "policy.shard")
         self.dtype: torch.dtype | None = lm.head_weight.dtype
-        mesh = DeviceMesh.from_group(dist.group.WORLD, lm.device.type)
+        everybody = dist.group.WORLD
+        assert everybody is not None
+        mesh = DeviceMesh.from_group(everybody, lm.device.type)
         for layer in self._layers:
             self._divide(layer, mesh)
         rest = {p for p in lm.decoder.parameters() if not isinstance(p, DTensor)}
@@ -95,7 +97,8 @@ class LayerShards:
 
     def passes(self, own: int) -> int:
         """Return the most that any process needs."""
-        return max(self._peers.all_gather(own))
+        most: int = max(self._peers.all_gather(own))
+        return most
 
     def settle(self) -> None:
         """Divide what is gathered, and forget the order of passes that had no gradient."""
