@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 from cupel.cli.executor import TOGETHER  # noqa: E402
+from cupel.config import validate  # noqa: E402
 from cupel.errors import ConfigError  # noqa: E402
 from cupel.lab import (  # noqa: E402
     StudyConfig,
@@ -204,7 +205,7 @@ def test_a_run_whose_layers_are_divided_is_that_of_one_stopped_and_continued(
     assert outcome.is_complete, outcome.failed
     assert_alike(ours, theirs)
     last = max((ours / "checkpoints").glob("step_*"))
-    whole = EvaluateConfig.model_validate(with_defaults({"checkpoint": str(last)}))
+    whole = validate(EvaluateConfig, with_defaults({"checkpoint": str(last)}), where="here")
     policy_of_one = build_policy(
         whole.policy.of(whole.backend, whole.model), device="cpu", threads=1, seed=1
     )

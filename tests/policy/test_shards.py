@@ -114,5 +114,6 @@ def test_where_layers_cannot_be_divided_it_is_said() -> None:
         build_policy(config, device="cpu", threads=1, seed=0)
     with pytest.raises(ValueError, match="compile with shard"):
         PolicyConfig(backend="tiny", shard="layers", compile=True)
-    with pytest.raises(ValueError, match=r"policy\.shard are for language models"):
-        PolicyConfig(backend="toy", shard="layers")
+    for backend in ("toy", "openai"):
+        with pytest.raises(ValueError, match=f"'layers' with backend '{backend}'"):
+            PolicyConfig.model_validate({"backend": backend, "shard": "layers"})

@@ -228,7 +228,7 @@ def test_another_source_brings_its_own_columns(tmp_path: Path) -> None:
 
 def test_one_process_evaluates_whole_what_several_trained_in_parts() -> None:
     training = TrainConfig.model_validate({"policy": {"shard": "layers", "sample_rows": 7}})
-    asked = EvaluateConfig.model_validate(settings_of(training))
+    asked = validate(EvaluateConfig, settings_of(training), where="here")
     assert (asked.policy.shard, asked.policy.sample_rows) == ("none", 7)
 
 

@@ -161,6 +161,11 @@ class PolicySettings(Config):
         Raises:
             ConfigError: names the setting.
         """
+        if self.shard != "none" and backend not in ("torch", "tiny"):
+            raise ConfigError(
+                f"policy.shard = '{self.shard}' with backend '{backend}', which one process holds; "
+                "use backend = 'torch', or 'none'"
+            )
         if backend == "openai":
             self._check_server()
             return
@@ -176,11 +181,10 @@ class PolicySettings(Config):
                 f"policy.lora.rank = {self.lora.rank} (--lora-rank) with backend '{backend}', "
                 "whose model is trained whole; use backend = 'torch' with a model, or rank 0"
             )
-        divided = self.shard != "none"
-        if backend == "toy" and (self.compile or self.activation_checkpointing or divided):
+        if backend == "toy" and (self.compile or self.activation_checkpointing):
             raise ConfigError(
-                "policy.compile, policy.activation_checkpointing and policy.shard are for language "
-                "models; backend 'toy' is a table"
+                "policy.compile and policy.activation_checkpointing are for language models; "
+                "backend 'toy' is a table"
             )
 
     def _check_server(self) -> None:
