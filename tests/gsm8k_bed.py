@@ -79,6 +79,7 @@ def save_model(
     seed: int = 0,
     spread: float = 0.02,
     ends: float = 1.0,
+    inner: int | None = None,
 ) -> Path:
     """Write an untrained model (about 1 M parameters as it stands) and its byte-level tokenizer.
 
@@ -86,13 +87,14 @@ def save_model(
         spread: standard deviation of the first weights; a larger one makes the logits differ more.
         ends: factor on the end token's row of the head; a larger one makes its logit differ more,
             so that an untrained model's completions have different lengths.
+        inner: width inside an MLP of llama and qwen2; None: three times the width.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = bpe_tokenizer(vocabulary)
     tokenizer.save_pretrained(str(folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = _config(kind, width, layers, vocabulary, spread)
+        config = _config(kind, width, layers, vocabulary, spread, inner or 3 * width)
         model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         model.get_output_embeddings().weight[1] *= ends
@@ -120,7 +122,7 @@ def bpe_tokenizer(vocabulary: int = 512) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<pad>")
 
 
-def _config(kind: Kind, width: int, layers: int, vocabulary: int, spread: float) -> Any:
+def _config(kind: Kind, width: int, layers: int, vocabulary: int, spread: float, inner: int) -> Any:
     shared: dict[str, Any] = {
         "vocab_size": vocabulary,
         "eos_token_id": 1,
@@ -138,7 +140,7 @@ def _config(kind: Kind, width: int, layers: int, vocabulary: int, spread: float)
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "intermediate_size": 3 * width,
+        "intermediate_size": inner,
         "max_position_embeddings": 1024,
     }
     if kind == "llama":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 from cupel.cli.executor import TOGETHER  # noqa: E402
+from cupel.config import validate  # noqa: E402
 from cupel.errors import ConfigError  # noqa: E402
 from cupel.lab import (  # noqa: E402
     StudyConfig,
@@ -25,6 +27,8 @@ from cupel.lab import (  # noqa: E402
     write_plan,
 )
 from cupel.lab.executors.options import RayOptions, TorchrunOptions  # noqa: E402
+from cupel.policy import build_policy  # noqa: E402
+from cupel.rlvr.evaluation_config import EvaluateConfig, with_defaults  # noqa: E402
 from tests.gsm8k_bed import SOURCE, save_model, write_gsm8k  # noqa: E402
 
 STREAMS = ("metrics.jsonl", "evaluations.jsonl", "emergence/generations.jsonl")
@@ -169,3 +173,43 @@ def test_a_run_in_two_processes_goes_on_after_its_launcher_is_killed(
     assert execute_study(tmp_path / "killed", executor="torchrun", options=together()).is_complete
     (whole,) = run_folders(tmp_path / "whole")
     assert differing_streams(run, whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_run_whose_layers_are_divided_is_that_of_one_stopped_and_continued(
+    tmp_path: Path, bed: dict[str, Any], rank: int
+) -> None:
+    run = one_run(bed)
+    policy = {**bed["config"]["policy"], "lora": {"rank": rank}}
+    for name, shard in (("alone", "none"), ("divided", "layers")):
+        own = {"lr": 1e-3, "policy": {**policy, "shard": shard}}
+        plan({**run, "config": {**run["config"], **own}}, tmp_path / name)
+    assert execute_study(tmp_path / "alone", executor="inline").is_complete
+    refused = execute_study(tmp_path / "divided", executor="inline")
+    assert "in one process" in str(refused.failed)
+
+    class Enough(Exception):
+        """Raised by the listener: the study stops as on Ctrl-C."""
+
+    def stop_after_a_step(event: Any) -> None:
+        if event.row is not None:
+            raise Enough
+
+    way: dict[str, Any] = {"executor": "torchrun", "options": together()}
+    with pytest.raises(Enough):
+        execute_study(tmp_path / "divided", **way, progress=stop_after_a_step)
+    (ours,), (theirs,) = run_folders(tmp_path / "divided"), run_folders(tmp_path / "alone")
+    assert not (ours / "result.json").exists()
+    outcome = execute_study(tmp_path / "divided", **way)
+    assert outcome.is_complete, outcome.failed
+    assert_alike(ours, theirs)
+    last = max((ours / "checkpoints").glob("step_*"))
+    whole = validate(EvaluateConfig, with_defaults({"checkpoint": str(last)}), where="here")
+    policy_of_one = build_policy(
+        whole.policy.of(whole.backend, whole.model), device="cpu", threads=1, seed=1
+    )
+    policy_of_one.load(last)
+    result = json.loads((ours / "result.json").read_text())
+    assert policy_of_one.weights_sha256() in str(result)
+    assert '"shard":"layers"' in (ours / "events.jsonl").read_text().replace("\\", "")

@@ -226,6 +226,12 @@ def test_another_source_brings_its_own_columns(tmp_path: Path) -> None:
     assert (same["path"], same["answer_field"]) == ("p.jsonl", "gold")
 
 
+def test_one_process_evaluates_whole_what_several_trained_in_parts() -> None:
+    training = TrainConfig.model_validate({"policy": {"shard": "layers", "sample_rows": 7}})
+    asked = validate(EvaluateConfig, settings_of(training), where="here")
+    assert (asked.policy.shard, asked.policy.sample_rows) == ("none", 7)
+
+
 def test_a_damaged_or_other_checkpoint_is_refused(trained: Ran, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(trained.folder, folder)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cupel.errors import ConfigError, DataError, MissingExtraError
 from cupel.policy.config import PolicyConfig
-from cupel.policy.torch_policy import load_torch_policy
+from cupel.policy.load import load_torch_policy
 from cupel.teach.preference import distillation_loss, dpo_loss, two_candidate_loss
 from cupel.teach.sft import Trainer, encode
 from cupel.teach.sft_config import SftSettings, rate_at, total_steps

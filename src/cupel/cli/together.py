@@ -40,4 +40,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from cupel.policy.ranks import leave
+
+    leave(main())

@@ -47,7 +47,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
             return load_tiny(config, device=device, threads=threads)
         case "torch":
             need_torch("policy.backend 'torch'")
-            from cupel.policy.torch_policy import load_torch_policy
+            from cupel.policy.load import load_torch_policy
 
             if config.model is None:
                 raise ConfigError("policy.backend 'torch' needs policy.model: a folder or a hub id")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,20 @@ class PromptPass:
     values: list[Tensor]
     lengths_P: Tensor
     pad_mask_PL: Tensor | None
+
+    @property
+    def computed(self) -> list[Tensor]:
+        """What the pass computed: hidden states, keys and values."""
+        return [self.last_PD, *self.keys, *self.values]
+
+    def cut(self) -> PromptPass:
+        """Return the same numbers as leaves, at which a backward pass stops."""
+        return replace(
+            self,
+            last_PD=self.last_PD.detach().requires_grad_(),
+            keys=[key.detach().requires_grad_() for key in self.keys],
+            values=[value.detach().requires_grad_() for value in self.values],
+        )
 
 
 class _LayerStore:

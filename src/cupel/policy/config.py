@@ -127,6 +127,11 @@ class PolicySettings(Config):
     compile: bool = False
     """torch.compile of the scored passes, with dynamic shapes; sampling stays as it is. Pays on
     GPUs, after a first step that takes minutes; results differ by rounding."""
+    shard: Literal["none", "layers"] = "none"
+    """How several processes that train one run hold the model. none: each holds all of it.
+    layers: each holds a part of every decoder layer: weights, gradients, optimizer state (FSDP);
+    weights are gathered once, in `dtype`, while sampling. Never changes the result beyond
+    rounding."""
     lora: LoraSettings = Field(default_factory=LoraSettings)
     """Adapters instead of all weights."""
     openai: OpenAISettings = Field(default_factory=OpenAISettings)
@@ -143,6 +148,11 @@ class PolicySettings(Config):
                 "compile with activation_checkpointing: a layer that is computed again writes to "
                 "its cache, which cannot be compiled; choose one of them"
             )
+        if self.compile and self.shard != "none":
+            raise ValueError(
+                f"compile with shard = '{self.shard}': layers that are gathered at each pass are "
+                "not compiled; choose one of them"
+            )
         return self
 
     def check_backend(self, backend: Backend) -> None:
@@ -151,6 +161,11 @@ class PolicySettings(Config):
         Raises:
             ConfigError: names the setting.
         """
+        if self.shard != "none" and backend not in ("torch", "tiny"):
+            raise ConfigError(
+                f"policy.shard = '{self.shard}' with backend '{backend}', which one process holds; "
+                "use backend = 'torch', or 'none'"
+            )
         if backend == "openai":
             self._check_server()
             return

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.policy.adapter_sync import PROBE_TEXT, AdapterSync, Verified
 from cupel.policy.config import PolicyConfig
+from cupel.policy.load import load_torch_policy
 from cupel.policy.openai_sampling import ask_all, seeds_of, sheet_of
 from cupel.policy.openai_server import Server
 from cupel.policy.openai_trial import Told, check_model, find_told, score_ids
@@ -33,7 +34,7 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
-from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
+from cupel.policy.torch_policy import TorchPolicy
 
 
 class OpenAIPolicy:

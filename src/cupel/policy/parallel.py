@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
+from cupel.policy.ranks import Peers
 from cupel.policy.scoring import blank_scores
 from cupel.policy.torch_policy import TorchPolicy
 from cupel.policy.update_record import Sums, UpdateRecord
@@ -33,33 +34,19 @@ from cupel.policy.update_record import Sums, UpdateRecord
 Bool = NDArray[np.bool_]
 
 
-class Peers(Protocol):
-    """The processes that hold the policy."""
-
-    @property
-    def index(self) -> int:
-        """This process's number."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        ...
-
-    def sum(self, tensor: Any) -> None:
-        """Replace a tensor by its sum over all processes, in place."""
-        ...
-
-    def all_gather(self, value: Any) -> list[Any]:
-        """Return every process's value, in order, on all of them."""
-        ...
-
-
 class DataParallelPolicy:
     """A torch policy whose batch is dealt out over processes; all of them call every method."""
 
     def __init__(self, policy: TorchPolicy, peers: Peers) -> None:
-        """Hold `policy`, the same in every process."""
+        """Hold `policy`, the same in every process; divide its layers where its config says so.
+
+        Raises:
+            ConfigError: the layers cannot be divided.
+        """
+        if policy.config.shard == "layers":
+            from cupel.policy.shards import LayerShards
+
+            policy.lay_out(lambda lm: LayerShards(lm, peers))
         self._policy = policy
         self._peers = peers
         self.capabilities: Capabilities = policy.capabilities
@@ -95,7 +82,9 @@ class DataParallelPolicy:
                 uniforms_NT=uniforms_NT[first * group_size : last * group_size],
             )
 
-        return _joined([part for part in self._everybody(draw) if part is not None])
+        with self._policy.gathered():
+            parts = self._everybody(draw)
+        return _joined([part for part in parts if part is not None])
 
     def score(self, completions: Completions) -> Scores:
         """Score every row at T = 1 under the current weights."""
@@ -143,8 +132,11 @@ class DataParallelPolicy:
         return record.result(self._complete(scores), grad_norm=norm)
 
     def save(self, folder: Path) -> None:
-        """Write what is trained, and the optimizer's state; one process is enough."""
-        self._policy.save(folder)
+        """Write what is trained, and the optimizer's state: all call, the first process writes."""
+        if self._peers.index == 0:
+            self._policy.save(folder)
+        else:
+            self._policy.attend_save()
 
     def load(self, folder: Path) -> None:
         """Restore what is trained and the optimizer's state exactly, in every process."""
@@ -156,7 +148,8 @@ class DataParallelPolicy:
 
     def describe(self) -> dict[str, Any]:
         """Return what a record must say, and over how many processes."""
-        return {**self._policy.describe(), "processes": self._peers.count}
+        shard = self._policy.config.shard
+        return {**self._policy.describe(), "processes": self._peers.count, "shard": shard}
 
     def _own(self, completions: Completions) -> Bool:
         """Deal groups out by falling length, so that everybody has as much to do."""

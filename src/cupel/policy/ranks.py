@@ -6,11 +6,12 @@ Knows the process group, collectives and their deadline. Refuses to know models 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,28 @@ from torch import Tensor
 
 DEADLINE = timedelta(minutes=30)
 """Longest wait for another process; then this one fails, and says so."""
+
+
+class Peers(Protocol):
+    """The processes that hold the policy."""
+
+    @property
+    def index(self) -> int:
+        """This process's number."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def sum(self, tensor: Any) -> None:
+        """Replace a tensor by its sum over all processes, in place."""
+        ...
+
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in order, on all of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +101,14 @@ def joined(device: str) -> Iterator[str]:
         yield own
     finally:
         dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, when all that it writes is written.
+
+    torch keeps the process group in its caches after a sharded run, and with it threads that an
+    interpreter which takes itself down at leisure would meet halfway, and abort.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -27,14 +27,23 @@ def recompute_layers(decoder: Any) -> None:
     Raises:
         ConfigError: the decoder has no layers of the library's kind.
     """
+    for layer in decoder_layers(decoder, "policy.activation_checkpointing"):
+        layer.forward = _again(layer.forward)
+
+
+def decoder_layers(decoder: Any, setting: str) -> list[Any]:
+    """Return the decoder's layers, first to last.
+
+    Raises:
+        ConfigError: there are none of the library's kind; names the setting that needs them.
+    """
     layers = [m for m in decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
     if not layers:
         raise ConfigError(
-            f"policy.activation_checkpointing: {type(decoder).__name__} has no layers that can "
-            "be computed again; switch it off"
+            f"{setting}: {type(decoder).__name__} has no layers of the transformers library's "
+            "kind; switch it off"
         )
-    for layer in layers:
-        layer.forward = _again(layer.forward)
+    return layers
 
 
 def _again(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -102,7 +102,9 @@ class FrozenCopy:
     """The start's weights once more, loaded at the first question and never trained."""
 
     def __init__(self, load: Callable[[], Scorer], *, memory_bytes: int) -> None:
-        self._load, self._bytes = load, memory_bytes
+        self._load, self.memory_bytes = load, memory_bytes
+        self.place: Callable[[Scorer], None] | None = None
+        """Lays the loaded copy out over processes."""
         self._scorer: Scorer | None = None
         self._expected: str | None = None
         self.sha256: str | None = None
@@ -123,12 +125,14 @@ class FrozenCopy:
             self.sha256 = weights_sha256(scorer.lm.model)
             if self._expected is not None:
                 _same(self._expected, self.sha256)
+            if self.place is not None:
+                self.place(scorer)
             self._scorer = scorer
         return self._scorer.score(completions)
 
     def describe(self) -> dict[str, Any]:
         """Say how much memory the copy takes once something asks for it."""
-        return {"kind": "frozen copy, loaded when first asked", "memory_bytes": self._bytes}
+        return {"kind": "frozen copy, loaded when first asked", "memory_bytes": self.memory_bytes}
 
 
 def _same(expected: str, found: str) -> None:

@@ -6,6 +6,8 @@ only and a chunk of logits at a time. Refuses to know losses and optimizers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cupel.policy.causal_lm import CausalLM
+from cupel.policy.causal_lm import CausalLM, PromptPass
 from cupel.policy.config import Attention, PolicyConfig, Precision
+from cupel.policy.layout import REPLICATED, Layout
 from cupel.policy.logprobs import chunk_tokens, logprobs_and_entropies
 from cupel.policy.microbatch import Microbatch, plan_microbatches
 from cupel.policy.protocol import Completions, Scores
@@ -27,11 +30,32 @@ class Scorer:
         """Take a wrapped model; `chunk` 0 holds as many logits at once as fill 64 MiB."""
         self.lm = lm
         self.token_budget = token_budget
+        self.layout: Layout = REPLICATED
+        self._cut: tuple[PromptPass, PromptPass] | None = None
         self._chunk = chunk_tokens(lm.head_weight.shape[0], chunk)
 
     def plan(self, completions: Completions, chosen_N: NDArray[np.bool_]) -> list[Microbatch]:
         """Split the chosen rows into passes."""
-        return plan_microbatches(completions, chosen_N, token_budget=self.token_budget)
+        batches = plan_microbatches(completions, chosen_N, token_budget=self.token_budget)
+        if not self.layout.together:
+            return batches
+        width = min(2, completions.tokens_NT.shape[1])
+        # one token is scored by its prompt's pass alone: others would wait in the second one
+        return [replace(batch, length=max(batch.length, width)) for batch in batches]
+
+    def passes(
+        self, completions: Completions, chosen_N: NDArray[np.bool_]
+    ) -> Iterator[tuple[Microbatch, bool]]:
+        """Yield each pass and whether it counts.
+
+        Where all processes make each pass together, one that has fewer of its own adds idle ones.
+        """
+        batches = self.plan(completions, chosen_N)
+        idle = self.layout.passes(len(batches)) - len(batches)  # agreed before the first pass
+        yield from ((batch, True) for batch in batches)
+        if idle:
+            one_N = np.arange(len(chosen_N)) == int(completions.lengths_N.argmin())
+            yield from ((batch, False) for batch in self.plan(completions, one_N) * idle)
 
     def score(self, completions: Completions) -> Scores:
         """Score every row at T = 1, without gradient."""
@@ -44,14 +68,18 @@ class Scorer:
     ) -> None:
         """Write the chosen rows' scores, without gradient."""
         with self.lm.arithmetic(), torch.no_grad():
-            for batch in self.plan(completions, chosen_N):
-                self.forward(batch, completions, scores)
+            for batch, counts in self.passes(completions, chosen_N):
+                self.forward(batch, completions, scores if counts else blank_scores(completions))
+        self.layout.settle()
 
     def forward(self, batch: Microbatch, completions: Completions, scores: Scores) -> Tensor:
         """Return log-probabilities [B, length], 0 on padding; write them and the entropies."""
         tokens_BT = completions.tokens_NT[batch.rows_B, : batch.length]
         mask_BT = completions.mask_NT[batch.rows_B, : batch.length]
-        prompt = self.lm.prefill(batch.prompts)
+        prompt, self._cut = self.lm.prefill(batch.prompts), None
+        if self.layout.together and torch.is_grad_enabled():
+            self._cut = (prompt, prompt.cut())
+            prompt = self._cut[1]
         hidden = self.lm.extend(prompt, tokens_BT[:, :-1], batch.row_prompt_B)
         hidden_MD = hidden.flatten(0, 1)
         flat = torch.from_numpy(np.flatnonzero(mask_BT)).to(self.lm.device)
@@ -68,6 +96,20 @@ class Scorer:
         scores.logprobs_NT[batch.rows_B, : batch.length] = logprobs_BT.detach().cpu().numpy()
         scores.entropies_NT[batch.rows_B, : batch.length] = entropies_BT.detach().cpu().numpy()
         return logprobs_BT
+
+    def backward(self, logprobs_BT: Tensor, slope_BT: Tensor) -> None:
+        """Add the gradient of the latest pass, given the loss's slope by its log-probabilities.
+
+        Over divided layers it goes back through completions first and then through prompts: in
+        one go, every layer's whole gradient would wait for the prompts' share of it.
+        """
+        logprobs_BT.backward(slope_BT)  # type: ignore[no-untyped-call]
+        if self._cut is None:
+            return
+        (prompt, leaves), self._cut = self._cut, None
+        pairs = zip(prompt.computed, leaves.computed, strict=True)
+        reached = [(made, leaf.grad) for made, leaf in pairs if leaf.grad is not None]
+        torch.autograd.backward([made for made, _ in reached], [slope for _, slope in reached])
 
 
 def scorer_of(model: Any, config: PolicyConfig, *, trained: bool) -> Scorer:

@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from cupel.errors import DataError
 from cupel.policy.built import BUILD_RECORD, SHIPPED
 from cupel.policy.config import PolicyConfig
-from cupel.policy.torch_policy import TorchPolicy, load_torch_policy
+from cupel.policy.load import load_torch_policy
+from cupel.policy.torch_policy import TorchPolicy
 
 
 def load_tiny(config: PolicyConfig, *, device: str, threads: int) -> TorchPolicy:

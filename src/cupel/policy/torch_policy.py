@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cupel.errors import ConfigError
+from cupel.errors import AlgorithmicFailure, ConfigError
+from cupel.policy.causal_lm import CausalLM
 from cupel.policy.config import PolicyConfig
+from cupel.policy.layout import Layout
 from cupel.policy.lora import (
     load_adapters,
     merged_weights,
@@ -28,7 +30,7 @@ from cupel.policy.lora import (
     target_names,
 )
 from cupel.policy.microbatch import Microbatch
-from cupel.policy.model_files import Adapters, load_model
+from cupel.policy.model_files import Adapters
 from cupel.policy.optimizer import MasterAdamW
 from cupel.policy.protocol import (
     Capabilities,
@@ -194,17 +196,48 @@ class TorchPolicy:
         """Add the gradient of the chosen rows; write their scores, and their loss to the record.
 
         Raises:
-            AlgorithmicFailure: a log-probability, an advantage or the loss is not finite.
+            AlgorithmicFailure: a log-probability, an advantage or the loss is not finite; where
+                processes make their passes together, after the last of them.
         """
+        failure: AlgorithmicFailure | None = None
         with self.lm.arithmetic():
-            for batch in self._scorer.plan(completions, chosen_N):
-                self._backward(batch, completions, scores, record)
+            for batch, own in self._scorer.passes(completions, chosen_N):
+                counts = own and failure is None
+                kept = scores if counts else blank_scores(completions)
+                logprobs_BT = self._scorer.forward(batch, completions, kept)
+                slope_BT = torch.zeros_like(logprobs_BT)
+                if counts:
+                    try:
+                        slope_BT = _slope(batch, scores, record).to(logprobs_BT)
+                    except AlgorithmicFailure as error:
+                        if not self._scorer.layout.together:
+                            raise
+                        failure = error
+                self._scorer.backward(logprobs_BT, slope_BT)
+        if failure is not None:
+            raise failure
 
     def score_rows(
         self, scores: Scores, completions: Completions, chosen_N: NDArray[np.bool_]
     ) -> None:
         """Write the chosen rows' scores, without gradient."""
         self._scorer.score_into(scores, completions, chosen_N)
+
+    def lay_out(self, over: Callable[[CausalLM], Layout]) -> None:
+        """Divide the model over processes, and the frozen copy of its start when it is loaded."""
+
+        def place(scorer: Scorer) -> None:
+            scorer.layout = over(scorer.lm)
+
+        place(self._scorer)
+        if isinstance(self._reference, FrozenCopy):
+            held = sum(self._scorer.layout.own(p).numel() for p in self.lm.model.parameters())
+            self._reference.memory_bytes = held * self.lm.head_weight.element_size()
+            self._reference.place = place
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Hold all weights inside the block, so that sampling needs no other process."""
+        return self._scorer.layout.gathered()
 
     def step(self, lr: float, sum_over_ranks: Callable[[Tensor], None] | None = None) -> float:
         """Sum the gradient over processes, clip it, step; return its norm before clipping.
@@ -229,6 +262,15 @@ class TorchPolicy:
         if self._reference is not None and self._reference.sha256 is not None:
             (folder / START).write_text(json.dumps({"sha256": self._reference.sha256}) + "\n")
 
+    def attend_save(self) -> None:
+        """Hand this process's parts to the one that saves."""
+        layout = self._scorer.layout
+        if self._adapters is None:
+            for parameter in self.lm.model.parameters():
+                layout.weight(parameter)
+        for _ in self._optimizer.whole_tensors():
+            pass
+
     def save_model(self, folder: Path, *, merge: bool = False) -> None:
         """Write a folder to start other runs from.
 
@@ -246,7 +288,7 @@ class TorchPolicy:
             )
             return
         weights = None if self._adapters is None else merged_weights(self._adapters.handle)
-        save_model(folder, self.lm.model, weights)
+        save_model(folder, self.lm.model, weights, self._scorer.layout)
         self._pieces.save(folder)
 
     def load(self, folder: Path) -> None:
@@ -262,7 +304,7 @@ class TorchPolicy:
             found.check_base(self._adapters.base_sha256, self.config.dtype)
             load_adapters(folder, self._adapters.handle)
         else:
-            load_weights(folder, self.lm.model)
+            load_weights(folder, self.lm.model, self._scorer.layout)
         self._optimizer.restore(tensors, where=str(folder / OPTIMIZER))
         if self._reference is not None and (folder / START).is_file():
             self._reference.expect(json.loads((folder / START).read_text())["sha256"])
@@ -270,7 +312,7 @@ class TorchPolicy:
     def weights_sha256(self) -> str:
         """Hash all weights; with adapters, those and the base's hash."""
         if self._adapters is None:
-            return weights_sha256(self.lm.model)
+            return weights_sha256(self.lm.model, self._scorer.layout)
         return tensors_sha256(self._trained, over=self._adapters.base_sha256)
 
     def describe(self) -> dict[str, Any]:
@@ -320,7 +362,8 @@ class TorchPolicy:
     def _optimizer(self) -> MasterAdamW:
         """Made at the first need: whoever only samples and scores holds no float32 copies."""
         if self._made_optimizer is None:
-            self._made_optimizer = MasterAdamW(self._trained, self.config)
+            layout = self._scorer.layout
+            self._made_optimizer = MasterAdamW(self._trained, self.config, layout)
         return self._made_optimizer
 
     def _reference_of(self, load_start: Callable[[], Any] | None) -> Reference | None:
@@ -337,45 +380,16 @@ class TorchPolicy:
         held = sum(p.numel() * p.element_size() for p in self.lm.model.parameters())
         return FrozenCopy(load, memory_bytes=held)
 
-    def _backward(
-        self, batch: Microbatch, completions: Completions, scores: Scores, record: UpdateRecord
-    ) -> None:
-        """Add one microbatch's gradient; its scores are the forward pass of that gradient."""
-        logprobs_BT = self._scorer.forward(batch, completions, scores)
-        assert scores.entropies_NT is not None
-        found = record.add(
-            batch.rows_B,
-            scores.logprobs_NT[batch.rows_B].astype(np.float64),
-            scores.entropies_NT[batch.rows_B].astype(np.float64),
-        )
-        slope_BT = torch.from_numpy(found.gradient_BT[:, : batch.length].copy())
-        logprobs_BT.backward(slope_BT.to(logprobs_BT))  # type: ignore[no-untyped-call]
 
-
-def load_torch_policy(
-    config: PolicyConfig, *, device: str, threads: int, seed: int = 0
-) -> TorchPolicy:
-    """Load model and tokenizer from `config.model`: a model folder, adapter folder or hub id.
-
-    Args:
-        seed: of the run; new adapters are drawn by it, loaded weights ignore it.
-
-    Raises:
-        DataError: no such folder or model, or adapters whose base is missing or another.
-        ConfigError: an unknown device, contradictory adapter settings, or a model that cannot be
-            scored correctly.
-        MissingExtraError: adapters without `peft`.
-    """
-    torch.set_num_threads(threads)
-    loaded = load_model(config, device=device, seed=seed)
-    return TorchPolicy(
-        loaded.model,
-        loaded.tokenizer,
-        config,
-        threads=threads,
-        adapters=loaded.adapters,
-        load_start=lambda: load_model(config, device=device, seed=seed).model,
+def _slope(batch: Microbatch, scores: Scores, record: UpdateRecord) -> Tensor:
+    """Return the loss's derivative by one microbatch's log-probabilities, from its scores."""
+    assert scores.entropies_NT is not None
+    found = record.add(
+        batch.rows_B,
+        scores.logprobs_NT[batch.rows_B].astype(np.float64),
+        scores.entropies_NT[batch.rows_B].astype(np.float64),
     )
+    return torch.from_numpy(found.gradient_BT[:, : batch.length].copy())
 
 
 def _stop_ids(model: Any, eos_id: int) -> list[int]:

@@ -18,40 +18,43 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cupel.errors import DataError
+from cupel.policy.layout import REPLICATED, Layout
 from cupel.policy.optimizer import moments, restore_moments
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 
 
-def named_tensors(model: Any) -> dict[str, Tensor]:
-    """Return parameters (tied ones once) by name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def weights_sha256(model: Any) -> str:
+def weights_sha256(model: Any, layout: Layout = REPLICATED) -> str:
     """Hash names, dtypes, shapes and bytes of all parameters, in name order."""
-    return tensors_sha256(named_tensors(model))
+    return tensors_sha256(dict(model.named_parameters()), layout=layout)
 
 
-def tensors_sha256(tensors: Mapping[str, Tensor], *, over: str = "") -> str:
+def tensors_sha256(
+    tensors: Mapping[str, Tensor], *, over: str = "", layout: Layout = REPLICATED
+) -> str:
     """Hash tensors as `weights_sha256` does, behind the text `over`."""
     digest = hashlib.sha256(over.encode())
     for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().cpu().contiguous()
+        flat = layout.weight(tensor).cpu().contiguous()
         digest.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
         digest.update(flat.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def save_model(folder: Path, model: Any, weights: Mapping[str, Tensor] | None = None) -> None:
+def save_model(
+    folder: Path,
+    model: Any,
+    weights: Mapping[str, Tensor] | None = None,
+    layout: Layout = REPLICATED,
+) -> None:
     """Write weights and the model's config.
 
     Args:
         weights: in place of the model's own, under the same names.
     """
-    found = named_tensors(model) if weights is None else weights
-    held = {name: value.cpu().contiguous() for name, value in found.items()}
+    found = dict(model.named_parameters()) if weights is None else weights
+    held = {name: layout.weight(value).cpu().contiguous() for name, value in found.items()}
     save_file(held, folder / WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(str(folder))
     generation: Any = getattr(model, "generation_config", None)
@@ -86,8 +89,8 @@ def read_optimizer(folder: Path) -> dict[str, Tensor]:
     return _read(folder / OPTIMIZER)
 
 
-def load_weights(folder: Path, model: Any) -> None:
-    """Copy saved weights into the model.
+def load_weights(folder: Path, model: Any, layout: Layout = REPLICATED) -> None:
+    """Copy saved weights into the model; of divided ones, the own part.
 
     Raises:
         DataError: the file is missing, damaged, or of another model.
@@ -95,13 +98,16 @@ def load_weights(folder: Path, model: Any) -> None:
     weights = _read(folder / WEIGHTS)
     parameters = dict(model.named_parameters())
     have = {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
-    want = {name: (value.dtype, tuple(value.shape)) for name, value in parameters.items()}
+    want = {
+        name: (layout.dtype if layout.divides(value) else value.dtype, tuple(value.shape))
+        for name, value in parameters.items()
+    }
     if have != want:
         odd = sorted(have.items() ^ want.items(), key=str)[0]
         raise DataError(f"{folder / WEIGHTS}: weights of another model; first difference: {odd}")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            layout.own(parameter).copy_(layout.part(parameter, weights[name]))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -73,10 +73,14 @@ SHARED = tuple(
 
 
 def settings_of(training: TrainConfig) -> dict[str, Any]:
-    """Return the settings of an evaluation that asks as this training's own evaluations do."""
+    """Return the settings of an evaluation that asks as this training's own evaluations do.
+
+    One process evaluates, so layers that were divided over several are whole in it.
+    """
     resolved = to_dict(training)
     asked = {name: resolved["evaluation"][name] for name in HeldOutConfig.model_fields}
     shared = {name: resolved[name] for name in SHARED}
+    shared["policy"] = {**shared["policy"], "shard": "none"}
     if training.backend == "openai":  # its checkpoints are the trainer's
         policy = {name: value for name, value in shared["policy"].items() if name != "openai"}
         shared |= {"backend": "torch", "policy": policy}

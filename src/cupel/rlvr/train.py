@@ -236,6 +236,7 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
 def save(state: TrainState, context: RunContext) -> None:
     """Write a checkpoint from which the run continues to the same bytes; one process does."""
     if not context.ranks.is_first:
+        state.policy.save(context.folder)  # writes nothing: hands over this process's part
         return
     context.checkpoints.save(
         state.next_step,

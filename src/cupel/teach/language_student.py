@@ -176,7 +176,7 @@ def build_student(
         raise ConfigError("student.backend 'torch' needs student.model: a folder or a hub id")
     need_torch(f"student.backend '{config.backend}'")
     from cupel.policy.built import SHOP
-    from cupel.policy.torch_policy import load_torch_policy
+    from cupel.policy.load import load_torch_policy
 
     model = str(SHOP) if config.model is None else config.model
     settings = PolicyConfig(backend=config.backend, model=model, dtype=config.dtype)
