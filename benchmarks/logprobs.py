@@ -8,8 +8,9 @@ same tokens, then carry the same slope back into hidden states and head. The ref
 logits of all positions, as log_softmax over the model's logits does. Time: the sides alternate in
 one process of one thread; CPU seconds, the ratio is the median of pairs. Memory: each side runs in
 a process of its own; what is compared is its peak beyond what it held before the call. The limit
-is the time of the reference's matrix products (three; two under a frozen head) at the rate measured
-before each call. Cupel computes each chunk's logits twice where the head is trained: a fourth product.
+is the time of the reference's matrix products (three; two under a frozen head) at the rate
+measured before each call. Where the head is trained, Cupel computes each chunk's logits twice: a
+fourth product, the price of not holding them.
 """
 
 from __future__ import annotations
