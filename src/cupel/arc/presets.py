@@ -35,7 +35,7 @@ _CPU: Mapping[str, Any] = {
     "out_of_phase": True,
     "loss_type": "softmax",
     "global_batch_size": 16,
-    "max_steps": 3000,
+    "max_steps": 3500,
     "lr": 1e-3,
     "lr_min_ratio": 0.1,
     "lr_warmup_steps": 100,
