@@ -127,6 +127,22 @@ def test_processes_without_work_to_share_are_refused(tmp_path: Path, bed: dict[s
         together(0)
 
 
+def test_a_recipe_for_one_process_says_so_once_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = Path(__file__).parents[1] / "lab"
+    monkeypatch.syspath_prepend(recipes)
+    monkeypatch.setenv("PYTHONPATH", str(recipes))
+    study = {"name": "one", "recipe": "lab_toy_recipe:RECIPE", "seeds": [1]}
+    plan({**study, "conditions": [{"label": "still"}]}, tmp_path / "study")
+    outcome = execute_study(tmp_path / "study", executor="torchrun", options=together(), retries=1)
+    (failed,) = outcome.failed
+    assert failed.failure is not None
+    assert str(failed.failure["message"]).count("runs in one process, not in 2") == 1
+    log = (run_folders(tmp_path / "study")[0] / "torchrun.log").read_text()
+    assert log.count("runs in one process, not in 2") == 2, "both attempts are in the log"
+
+
 @pytest.mark.slow
 def test_a_study_is_the_same_under_processes_ray_and_torchrun(
     tmp_path: Path, bed: dict[str, Any]

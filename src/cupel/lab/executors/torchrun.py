@@ -46,12 +46,14 @@ class TorchrunFleet:
     def __init__(self, execution: Execution, options: TorchrunOptions) -> None:
         self._execution = execution
         self._options = options
-        self._running: dict[int, tuple[subprocess.Popen[bytes], RunFolder]] = {}
+        self._running: dict[int, tuple[subprocess.Popen[bytes], RunFolder, int]] = {}
 
     def hand_out(self, due: Sequence[tuple[int, Task]]) -> None:
         """Start a launcher for each run."""
         for number, task in due:
-            self._running[number] = (self._start(task), task.run)
+            log = task.run.path / LOG
+            earlier = log.stat().st_size if log.is_file() else 0
+            self._running[number] = (self._start(task), task.run, earlier)
 
     def poll(self, wait_s: float) -> Sequence[Ended]:
         """Return the runs whose launcher has ended."""
@@ -67,9 +69,10 @@ class TorchrunFleet:
 
     def stop(self) -> None:
         """End every launcher and its processes."""
-        for launcher, _ in self._running.values():
+        launchers = [launcher for launcher, _, _ in self._running.values()]
+        for launcher in launchers:
             launcher.terminate()
-        for launcher, _ in self._running.values():
+        for launcher in launchers:
             try:
                 launcher.wait(END_S)
             except subprocess.TimeoutExpired:
@@ -95,17 +98,18 @@ class TorchrunFleet:
 
     def _ended(self) -> list[Ended]:
         found = []
-        for number, (launcher, run) in list(self._running.items()):
+        for number, (launcher, run, earlier) in list(self._running.items()):
             code = launcher.poll()
             if code is not None:
                 del self._running[number]
-                found.append(Ended(number=number, died=None if code == 0 else _why(code, run.path)))
+                died = None if code == 0 else _why(code, run.path / LOG, earlier)
+                found.append(Ended(number=number, died=died))
         return found
 
 
-def _why(code: int, folder: Path) -> str:
-    """Say how a launcher ended, with the last words of its processes."""
-    lines = (folder / LOG).read_text(errors="replace").splitlines()
+def _why(code: int, log: Path, earlier: int) -> str:
+    """Say how a launcher ended, with the last words of its processes, not of earlier attempts."""
+    lines = log.read_bytes()[earlier:].decode(errors="replace").splitlines()
     spoken = [line.strip() for line in lines if "Error" in line or "error:" in line]
     words = "; ".join(spoken[-TAIL_LINES:]) or "no word in its log"
     return f"the processes ended with exit code {code}: {words} ({LOG} in the run folder)"
