@@ -62,6 +62,7 @@ class Plan:
         seeds_for_effect: seeds that find the declared effect with power .8.
         costs: bounds over all runs.
         lock: what is declared, as canonical JSON data; its hash is the plan's identity.
+        depends_on: by condition, what its runs depend on beside their config.
     """
 
     study: StudyConfig
@@ -77,6 +78,7 @@ class Plan:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     lock: Mapping[str, Any]
+    depends_on: Mapping[str, Mapping[str, Any]]
 
 
 def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
@@ -111,6 +113,7 @@ def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
             [*_twins(cells), *design.warnings, *(text for f in forecasts for text in f.warnings)]
         ),
         lock=_lock(study, cells),
+        depends_on={cell.label: dict(cell.forecast.depends_on) for cell in cells},
     )
 
 

@@ -77,12 +77,15 @@ class Forecast:
         warnings: what the user should reconsider.
         preload: modules that runs of this config import, e.g. `("torch",)`; the process executor
             imports them once, before it forks runs.
+        depends_on: what a run depends on beside its config, such as hashes of its data and the
+            versions of a service's client; manifest.json keeps it for each condition.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     preload: Sequence[str] = ()
+    depends_on: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Recipe(Protocol[ConfigT]):

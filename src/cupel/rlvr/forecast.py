@@ -102,6 +102,13 @@ def forecast(config: TrainConfig) -> Forecast:
         },
         notes=tuple(notes),
         warnings=tuple(warnings),
+        depends_on={
+            "data": {
+                "source": config.problems.source,
+                "sha256": problems.sha256,
+                "held_out": config.evaluation.problems,
+            }
+        },
     )
 
 
