@@ -67,7 +67,7 @@ TOY_GRID = ",".join(f"{lr:g}" for lr in GRIDS["toy"])
 @click.option(
     "--lr-values",
     help="Learning rates, a,b,c; ties go to the first "
-    f"[default: 5e-5,2e-4,5e-4,1e-3 (torch, tiny), {TOY_GRID} (toy)].",
+    f"[default: 5e-5,2e-4,5e-4,1e-3 (torch, tinker, tiny), {TOY_GRID} (toy)].",
 )
 @click.option(
     "--algorithms",
