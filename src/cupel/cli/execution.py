@@ -121,6 +121,7 @@ def execute(
     from cupel.lab.store import read_study
 
     runs = {run.folder.name: run.folder for run in read_study(folder).runs}
+    reach(*runs.values())
     board = Board([run_state(path, name=name) for name, path in runs.items()])
     inline = options.executor == "inline"
     shown: AbstractContextManager[Any] = FolderWatch(board, runs) if inline else closing(board)
@@ -162,6 +163,27 @@ def execute(
         )
         raise click.exceptions.Exit(0)
     return outcome
+
+
+def reach(*folders: Path) -> None:
+    """Ask what runs need beyond this machine whether it is there, before any of them starts.
+
+    Raises:
+        UsageError: it is not; nothing has run.
+    """
+    from cupel.config import canonical_json, validate
+    from cupel.lab.recipe import Reaching
+    from cupel.lab.registry import load_recipe
+    from cupel.lab.run_dir import RunFolder
+
+    asked: set[str] = set()
+    for run in map(RunFolder, folders):
+        config = {} if run.is_complete else run.config()
+        recipe = load_recipe(config["recipe"]) if config else None
+        settings = canonical_json(config.get("resolved"))
+        if isinstance(recipe, Reaching) and settings not in asked:
+            asked.add(settings)
+            recipe.reach(validate(recipe.config_type, config["resolved"], where=str(run.path)))
 
 
 def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = True) -> None:

@@ -9,6 +9,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
+from cupel.cli.execution import reach
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import shared_settings, train_flags
 from cupel.cli.source import json_option, set_setting_option
@@ -96,6 +97,7 @@ def execute_one(folder: Path, slot: object = None) -> None:
     from cupel.lab.worker import execute_run
 
     assert slot is None or isinstance(slot, Slot)
+    reach(folder)
     try:
         with FolderWatch(Board([run_state(folder)]), {folder.name: folder}):
             status = execute_run(folder, slot)

@@ -121,6 +121,19 @@ class Recipe(Protocol[ConfigT]):
 
 
 @runtime_checkable
+class Reaching(Protocol):
+    """A recipe whose runs need something beyond this machine, which can be asked beforehand."""
+
+    def reach(self, config: Any) -> None:
+        """Find out whether a run of this config could begin; raise UsageError where it could not.
+
+        It is asked before the first of a study's due runs starts, so that what one line would have
+        said does not become a failed run.
+        """
+        ...
+
+
+@runtime_checkable
 class Probing(Protocol):
     """A recipe that can be probed: a few real steps tell what a whole run will take."""
 

@@ -81,6 +81,13 @@ class TrainRecipe:
         """Bound the cost of a run; refuse what the backend cannot do."""
         return forecast(config)
 
+    def reach(self, config: TrainConfig) -> None:
+        """Ask a Tinker server whether it is up and has the model."""
+        if config.backend == "tinker":
+            from cupel.policy.tinker_reach import check_tinker_server
+
+            check_tinker_server(config.policy.of(config.backend, config.model))
+
     def probe(self, config: TrainConfig, context: RunContext) -> Iterator[Measured]:
         """Take three steps and a part of an evaluation."""
         from cupel.rlvr.probe import probe  # which takes the steps of this module
