@@ -20,8 +20,9 @@ from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.credit import BATCH_TRANSFORMS
 from cupel.rlvr.graders import check_grader
 from cupel.rlvr.planning import PlanningDetector
-from cupel.rlvr.problems import load_problems
+from cupel.rlvr.problems import ListedProblems, ProblemSet, load_problems
 from cupel.rlvr.schedules import lambda_at
+from cupel.rlvr.service_costs import longest_prompt, service_costs
 
 LOW_LAMBDA = 0.5
 
@@ -106,6 +107,7 @@ def forecast(config: TrainConfig) -> Forecast:
             "training completions": float(training),
             "completions": float(completions),
             "sampled tokens": float(completions * config.max_tokens),
+            **_costs_of_service(config, problems, rounds=rounds, evaluations=evaluations),
         },
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -116,6 +118,20 @@ def forecast(config: TrainConfig) -> Forecast:
                 "held_out": config.evaluation.problems,
             }
         },
+    )
+
+
+def _costs_of_service(
+    config: TrainConfig, problems: ProblemSet, *, rounds: int, evaluations: int
+) -> dict[str, float]:
+    if config.backend != "tinker":
+        return {}
+    listed = problems.everything if isinstance(problems, ListedProblems) else None
+    return service_costs(
+        config,
+        rounds=rounds,
+        evaluations=evaluations,
+        prompt_tokens=None if listed is None else longest_prompt(listed, config),
     )
 
 

@@ -85,6 +85,11 @@ class ListedProblems:
             )
         return self._held_out[:count]
 
+    @property
+    def everything(self) -> Sequence[Problem]:
+        """All problems: those of training, then the held-out ones."""
+        return [*self._training, *self._held_out]
+
     @cached_property
     def sha256(self) -> str:
         """Hash of every problem with its prompt and answer, in the order of the source."""
