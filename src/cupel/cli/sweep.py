@@ -135,6 +135,7 @@ def command(
       cupel sweep
       cupel sweep --lr-values 1e-5,5e-5,1e-4,5e-4 --sweep-root results/lr_sweep_fine
       cupel sweep --algorithms full --probe-steps 40
+      cupel sweep --backend tinker --sweep-root results/lr_sweep --plan
       cupel ab --lr-from results/lr_sweep --execute
     """
     from cupel.rlvr.sweep import sweep_study

@@ -71,6 +71,7 @@ def command(
       cupel train --max-steps 20 --batch-size 4 --group-size 4 --seed 42
       cupel train --backend toy --log-dir logs/toy
       cupel train --backend torch --model Qwen/Qwen3-0.6B --config settings.toml
+      cupel train --backend tinker --algorithm grpo --lr 5e-4 --log-dir results/ab/baseline
       cupel train --resume --log-dir logs/toy
     """
     from cupel.lab.recipe import Slot

@@ -221,6 +221,8 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         sepa=SepaSchedule.from_config(config),
         pressure=BackPressure.from_config(config),
     )
+    if "service" in (made_with := policy.describe()):
+        context.recorder.made_with(made_with["service"])
     resume = context.ranks.share(context.resume)
     if resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")
