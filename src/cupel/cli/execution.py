@@ -23,6 +23,7 @@ from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.source import StudySource, json_option
 from cupel.cli.verdict import show_verdict, verdict_facts
+from cupel.cli.versions import version_warnings
 from cupel.errors import RunError
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def execute(
             f"interrupted; {done} of {len(runs)} runs are complete, nothing is lost; continue "
             f"with: cupel run {shlex.quote(str(folder))}"
         ) from None
+    for text in version_warnings(folder):
+        console.warn(text)
     if not options.wait and not outcome.is_complete:
         console.note(
             f"submitted; cupel status {shlex.quote(str(folder))} shows how far it is, and the same "
