@@ -221,8 +221,10 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         sepa=SepaSchedule.from_config(config),
         pressure=BackPressure.from_config(config),
     )
-    if "service" in (made_with := policy.describe()):
-        context.recorder.made_with(made_with["service"])
+    if config.backend == "tinker":
+        from cupel.policy.tinker_reach import service_facts
+
+        context.recorder.made_with(service_facts(policy.describe()))
     resume = context.ranks.share(context.resume)
     if resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")
