@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.problem import Problem
 
-OPENING_REQUESTS = 32
+OPENING_REQUESTS = 50
 """Session, models, tokenizer, adapters, and the experiments on throw-away adapters."""
 
 CHAT_TOKENS = 64
@@ -40,17 +40,17 @@ def service_costs(
     """
     groups = config.max_steps * config.batch_size * rounds
     asked = config.evaluation.problems * (1 + int(config.evaluation.greedy))
-    updates = config.max_steps * config.updates_per_batch
     saves = config.max_steps // config.save_every if config.save_every else 0
-    sampler = config.max_steps + evaluations
-    requests = OPENING_REQUESTS + groups + evaluations * asked + sampler + 3 * updates + saves
+    per_step = 2 + 3 * config.updates_per_batch  # weights to the sampler; scores, gradient, step
+    steps = config.max_steps * per_step + evaluations
+    requests = OPENING_REQUESTS + groups + evaluations * asked + steps + saves
     costs = {"requests": float(requests)}
     if prompt_tokens is None:
         return costs
     rows = groups * config.group_size
     row = prompt_tokens + config.max_tokens
     unlike = evaluations * config.evaluation.problems * config.evaluation.samples
-    scored = (rows + VERIFIED_ROWS) * config.updates_per_batch
+    scored = (rows + VERIFIED_ROWS) * (1 + config.updates_per_batch)
     if (config.evaluation.temperature, config.evaluation.top_p) != (1.0, 1.0):
         scored += unlike
     return costs | {
