@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.tinker.servers import Server
 
-ALGORITHM_STEPS = 20
-
 
 def on(server: Server, *words: object) -> tuple[object, ...]:
     """Return the flags of a small study of the shipped start on this server."""
@@ -19,7 +17,7 @@ def on(server: Server, *words: object) -> tuple[object, ...]:
         *("--lora-rank", 8, "--problems.source", "arithmetic", "--no-problems.chat-template"),
         *("--strategic-grams", "arithmetic", "--max-tokens", 48, "--temperature", 1),
         *("--batch-size", 4, "--group-size", 8, "--sepa-steps", 10, "--sepa-delay-steps", 2),
-        *("--eval-problems", 32, "--lr", 4e-3, *words),
+        *("--eval-problems", 32, "--lr", 1e-3, *words),
     )
 
 

@@ -35,7 +35,7 @@ def sweep(folder: Path, tinker_server: RealServer) -> str:
     """Run phase 1; return what it printed."""
     return succeed(
         folder,
-        *("sweep", "--sweep-root", "lr_sweep", "--lr-values", "4e-3", "--extend", 0),
+        *("sweep", "--sweep-root", "lr_sweep", "--lr-values", "1e-3", "--extend", 0),
         *("--probe-seeds", 9001, "--probe-steps", 2, "--workers", 2),
         *without_rate(on(tinker_server)),
     )
@@ -63,10 +63,10 @@ def test_the_sweep_leaves_the_documented_files_and_says_the_next_command(
     assert results["best_lr"].keys() == {"grpo", "full"}
     assert results["lora_rank"] == 8
     assert [row["status"] for row in results["results"]] == ["ok", "ok"]
-    for label in ("grpo_lr0.004", "full_lr0.004"):
+    for label in ("grpo_lr0.001", "full_lr0.001"):
         assert len(rows_of(root / "runs" / label)) == 2
     assert "LEARNING RATE SWEEP RESULTS" in sweep
-    assert "cupel ab --baseline grpo --candidate full --baseline-lr 0.004" in sweep
+    assert "cupel ab --baseline grpo --candidate full --baseline-lr 0.001" in sweep
     assert "--base-url http://127.0.0.1" in sweep
 
 
@@ -96,7 +96,7 @@ def test_the_campaign_leaves_the_documented_files(folder: Path, verdict: str) ->
 
 def test_the_manifest_says_with_what_each_run_was_made(folder: Path, verdict: str) -> None:
     manifest = manifest_of(folder / "ab")
-    assert {arm["settings"]["lr"] for arm in manifest["conditions"].values()} == {4e-3}
+    assert {arm["settings"]["lr"] for arm in manifest["conditions"].values()} == {1e-3}
     assert manifest["learning_rates_from"]["grpo"]["probe_seeds"] == [9001]
     for entry in manifest["runs"]:
         assert entry["status"] == "done"
