@@ -18,7 +18,7 @@ from tests.tinker.faults import Fault
 from tests.tinker.studies import assert_once_each, manifest_of, state_of
 
 pytestmark = pytest.mark.usefixtures("tinker_key")
-STEPS = 4
+STEPS = 3
 QUICK = (
     *("--policy.tinker.timeout-s", 15, "--policy.tinker.deadline-s", 20),
     *("--policy.tinker.retries", 1, "--policy.tinker.backoff-s", 0.01),
@@ -118,7 +118,7 @@ def test_an_address_with_something_else_behind_it(tmp_path: Path, fake_tinker: F
                 route="asample",
                 kind="status",
                 status=404,
-                call=8,
+                call=6,
                 calls=999,
                 text="session expired",
             ),
@@ -127,6 +127,7 @@ def test_an_address_with_something_else_behind_it(tmp_path: Path, fake_tinker: F
     ],
     ids=["no-logprobs", "datum", "session"],
 )
+@pytest.mark.tinker
 def test_a_failure_on_the_way_is_recorded_and_the_study_continues(
     tmp_path: Path, fake_tinker: FakeServer, fault: Fault, says: str
 ) -> None:
@@ -147,11 +148,12 @@ def test_a_failure_on_the_way_is_recorded_and_the_study_continues(
         assert_once_each(tmp_path / "ab/runs" / arm, STEPS)
 
 
+@pytest.mark.tinker
 def test_one_expired_session_is_mended_without_a_word_from_the_user(
     tmp_path: Path, fake_tinker: FakeServer
 ) -> None:
     fake_tinker.script.set(
-        [Fault(route="optim_step", kind="status", status=404, call=3, text="session expired")]
+        [Fault(route="asample", kind="status", status=404, call=7, text="session expired")]
     )
     done = ab(tmp_path, fake_tinker)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from cupel.errors import ConfigError
+from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.policy.build import need_tinker
 from cupel.policy.config import PolicyConfig
 from cupel.policy.tinker_config import missing_key
@@ -50,7 +50,11 @@ def _check_once(settings: str) -> None:
 
     patience_s = min(SESSION_PATIENCE_S, config.tinker.deadline_s)
     hasty = config.tinker.model_copy(update={"deadline_s": patience_s})
-    TinkerService(config.model_copy(update={"tinker": hasty}), spent=Spent())
+    service = TinkerService(config.model_copy(update={"tinker": hasty}), spent=Spent())
+    try:
+        service.open()
+    except InfrastructureFailure as error:
+        raise ConfigError(f"backend 'tinker': {error}") from None
 
 
 def service_facts(told: Mapping[str, Any]) -> dict[str, Any]:
