@@ -21,7 +21,7 @@ from cupel.report.teach_result_tables import best_supervision, main_results
 from cupel.report.teach_results import TeachResults, read_table
 from cupel.report.teach_selection import selection_points
 from cupel.report.teach_tables import TABLES, write_tables
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
 EVALUATION = Path("phase3/v8")

@@ -17,7 +17,7 @@ from cupel.errors import MissingExtraError
 from cupel.lab.files import write_atomically
 from cupel.report.figures import METADATA, STYLE
 from cupel.report.palette import LIGHT
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 
 FORMATS = ("png", "pdf")
 QUADRANT_NAMES: Mapping[str, str] = dict(

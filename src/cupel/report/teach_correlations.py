@@ -15,7 +15,7 @@ from cupel.report.teach_measures import Measure
 from cupel.report.teach_results import MissingInput, Row, TeachResults, number
 from cupel.stats.effects import correlation
 from cupel.stats.ranking import spearman
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 
 FILE = "cpt_correlation.json"
 

@@ -23,7 +23,7 @@ from cupel.report.teach_canvas import (
 from cupel.report.teach_correlations import Agreement, agreements
 from cupel.report.teach_measures import Labelled, labelled_of, mean_of
 from cupel.report.teach_results import MissingInput, TeachResults, number
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 
 
 def landscape(results: TeachResults) -> Any:

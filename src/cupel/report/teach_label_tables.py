@@ -14,7 +14,7 @@ from cupel.report.teach_canvas import QUADRANT_NAMES
 from cupel.report.teach_correlations import agreements
 from cupel.report.teach_measures import Measure, labelled_of, mean_of
 from cupel.report.teach_results import Row, TeachResults, number
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
 

@@ -23,11 +23,11 @@ from cupel.report.teach_results import (
     read_table,
 )
 from cupel.stats.clustered import clustered_mean
-from cupel.teach.evaluation import EpisodeRow
-from cupel.teach.evaluation_tables import BASE, Evidence, identity_of, successes
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.evaluation.judging import EpisodeRow
+from cupel.teach.evaluation.tables import BASE, Evidence, identity_of, successes
+from cupel.teach.evaluation.transfer import paired
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
-from cupel.teach.transfer import paired
 
 SUPERVISIONS = (*FORMATS, "best")
 

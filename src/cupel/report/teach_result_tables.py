@@ -22,8 +22,8 @@ from cupel.report.teach_measures import (
 )
 from cupel.report.teach_results import MissingInput, Row, TeachResults, number, only
 from cupel.report.teach_selection import selection_methods, selection_points
-from cupel.teach.evaluation_tables import BASE
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.evaluation.tables import BASE
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
 _GAIN = Column(name="gain", unit="rate", signed=True)

@@ -15,9 +15,9 @@ from typing import Any
 
 from cupel.errors import DataError
 from cupel.lab.files import read_json
-from cupel.teach.evaluation import EpisodeRow
-from cupel.teach.evaluation_tables import COLUMNS, read_episodes
-from cupel.teach.label_files import read_rows
+from cupel.teach.evaluation.judging import EpisodeRow
+from cupel.teach.evaluation.tables import COLUMNS, read_episodes
+from cupel.teach.labelling.files import read_rows
 
 LABELS = "labeled_snapshots.jsonl"
 _LAYOUTS: Mapping[str, tuple[str, ...]] = {

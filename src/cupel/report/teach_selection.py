@@ -17,7 +17,7 @@ from cupel.report.teach_measures import Measure, gain_on_panel, measure
 from cupel.report.teach_results import MissingInput, Row, TeachResults, number, only, read_table
 from cupel.stats.intervals import mean_of, student_interval
 from cupel.stats.samples import vector
-from cupel.teach.evaluation_tables import BASE
+from cupel.teach.evaluation.tables import BASE
 
 _PREFIX = "selection_"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cupel.errors import DataError
 from cupel.report.teach_canvas import canvas, minus, save
-from cupel.teach.label_files import read_rows
+from cupel.teach.labelling.files import read_rows
 
 _BINS = 40
 _INK, _CUT = "#4c72b0", "#c44e52"

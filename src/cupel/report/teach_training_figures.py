@@ -29,7 +29,7 @@ from cupel.report.teach_measures import (
     transfer_cell,
 )
 from cupel.report.teach_results import MissingInput, TeachResults, number
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
 DROP_LIMIT = 0.10
