@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cupel.errors import DataError
-from cupel.report.teach_thresholds import write_threshold_plots
+from cupel.report.teach.thresholds import write_threshold_plots
 from cupel.teach.branches.arms import Arm
 from cupel.teach.labelling.files import LINES, write_labels
 from cupel.teach.labelling.labels import LabelledMoment

@@ -35,7 +35,7 @@ def command(source: Path, output_dir: Path, as_json: bool) -> None:
       cupel teach thresholds --input l.jsonl --output-dir plots --json
     """
     from cupel.lab.files import write_json
-    from cupel.report.teach_thresholds import write_threshold_plots
+    from cupel.report.teach.thresholds import write_threshold_plots
     from cupel.teach.labelling.files import read_labels
     from cupel.teach.labelling.thresholds import quantiles_of
 

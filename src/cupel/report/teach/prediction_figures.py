@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cupel.report.palette import LIGHT
-from cupel.report.teach_canvas import canvas, minus, percent_axis, point
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number
-from cupel.report.teach_selection import MethodPoint, selection_points
-from cupel.report.teach_training_figures import DROP_LIMIT
+from cupel.report.teach.canvas import canvas, minus, percent_axis, point
+from cupel.report.teach.results import MissingInput, Row, TeachResults, number
+from cupel.report.teach.selection import MethodPoint, selection_points
+from cupel.report.teach.training_figures import DROP_LIMIT
 
 HEADS: Mapping[str, str] = {
     "uncertainty": "U",

@@ -17,12 +17,12 @@ import numpy as np
 
 from cupel.errors import MissingExtraError
 from cupel.lab.files import write_atomically
-from cupel.report.arc_panels import FIGURES, Line, Panel
-from cupel.report.arc_trainings import Series, Training, read_trainings
-from cupel.report.arc_zones import mark_checks, shade, zones_of
+from cupel.report.arc.panels import FIGURES, Line, Panel
+from cupel.report.arc.trainings import Series, Training, read_trainings
+from cupel.report.arc.zones import mark_checks, shade, zones_of
 from cupel.report.figures import FORMATS, METADATA, STYLE
 from cupel.report.formats import count_text
-from cupel.report.teach_canvas import canvas, percent_axis
+from cupel.report.teach.canvas import canvas, percent_axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

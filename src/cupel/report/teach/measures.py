@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cupel.errors import DataError
-from cupel.report.teach_results import (
+from cupel.report.teach.results import (
     MissingInput,
     Row,
     TeachResults,

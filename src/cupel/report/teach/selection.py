@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cupel.lab.store import RunRecord, is_study_folder, read_study
-from cupel.report.teach_measures import Measure, gain_on_panel, measure
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number, only, read_table
+from cupel.report.teach.measures import Measure, gain_on_panel, measure
+from cupel.report.teach.results import MissingInput, Row, TeachResults, number, only, read_table
 from cupel.stats.intervals import mean_of, student_interval
 from cupel.stats.samples import vector
 from cupel.teach.evaluation.tables import BASE

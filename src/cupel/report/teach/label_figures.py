@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cupel.report.teach_canvas import (
+from cupel.report.teach.canvas import (
     DIVERGING,
     QUADRANT_COLOURS,
     QUADRANT_MARKERS,
@@ -20,9 +20,9 @@ from cupel.report.teach_canvas import (
     percent_axis,
     point,
 )
-from cupel.report.teach_correlations import Agreement, agreements
-from cupel.report.teach_measures import Labelled, labelled_of, mean_of
-from cupel.report.teach_results import MissingInput, TeachResults, number
+from cupel.report.teach.correlations import Agreement, agreements
+from cupel.report.teach.measures import Labelled, labelled_of, mean_of
+from cupel.report.teach.results import MissingInput, TeachResults, number
 from cupel.teach.labelling.labels import QUADRANTS
 
 

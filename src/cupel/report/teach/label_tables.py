@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cupel.report.tables import Cell, Column, Estimate, Table
-from cupel.report.teach_canvas import QUADRANT_NAMES
-from cupel.report.teach_correlations import agreements
-from cupel.report.teach_measures import Measure, labelled_of, mean_of
-from cupel.report.teach_results import Row, TeachResults, number
+from cupel.report.teach.canvas import QUADRANT_NAMES
+from cupel.report.teach.correlations import agreements
+from cupel.report.teach.measures import Measure, labelled_of, mean_of
+from cupel.report.teach.results import Row, TeachResults, number
 from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from cupel.lab.files import write_atomically
 from cupel.report.markdown import csv_text, markdown_table
 from cupel.report.tables import Table
-from cupel.report.teach_figures import Made, chosen
-from cupel.report.teach_label_tables import patch_validation, quadrant_summary
-from cupel.report.teach_result_tables import (
+from cupel.report.teach.figures import Made, chosen
+from cupel.report.teach.label_tables import patch_validation, quadrant_summary
+from cupel.report.teach.result_tables import (
     best_supervision,
     main_results,
     predictor_metrics,
     selection_summary,
     transfer_table,
 )
-from cupel.report.teach_results import MissingInput, TeachResults
+from cupel.report.teach.results import MissingInput, TeachResults
 
 TABLES: Mapping[str, tuple[str, Callable[[TeachResults], Table]]] = {
     "H1": ("H1_quadrant_summary", quadrant_summary),

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cupel.report.tables import Cell, Column, Table
-from cupel.report.teach_canvas import QUADRANT_NAMES
-from cupel.report.teach_label_tables import cell_of
-from cupel.report.teach_measures import (
+from cupel.report.teach.canvas import QUADRANT_NAMES
+from cupel.report.teach.label_tables import cell_of
+from cupel.report.teach.measures import (
     Measure,
     chosen_formats,
     gain_on_panel,
@@ -20,8 +20,8 @@ from cupel.report.teach_measures import (
     measure,
     transfer_cell,
 )
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number, only
-from cupel.report.teach_selection import selection_methods, selection_points
+from cupel.report.teach.results import MissingInput, Row, TeachResults, number, only
+from cupel.report.teach.selection import selection_methods, selection_points
 from cupel.teach.evaluation.tables import BASE
 from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS

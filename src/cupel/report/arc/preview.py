@@ -16,7 +16,7 @@ from cupel.arc.augmentations import Augmentation
 from cupel.arc.grids import Grid, Puzzle
 from cupel.arc.pictures import NAMES, grid_svg
 from cupel.lab.files import write_atomically
-from cupel.report.arc_predictions import colour_legend, digits_control, document
+from cupel.report.arc.predictions import colour_legend, digits_control, document
 
 _CELL = 11
 _TURNS = (

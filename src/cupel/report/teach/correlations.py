@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cupel.report.teach_measures import Measure
-from cupel.report.teach_results import MissingInput, Row, TeachResults, number
+from cupel.report.teach.measures import Measure
+from cupel.report.teach.results import MissingInput, Row, TeachResults, number
 from cupel.stats.effects import correlation
 from cupel.stats.ranking import spearman
 from cupel.teach.labelling.labels import QUADRANTS

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cupel.errors import DataError
-from cupel.report.teach_canvas import canvas, minus, save
+from cupel.report.teach.canvas import canvas, minus, save
 from cupel.teach.labelling.files import read_rows
 
 _BINS = 40

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cupel.report.teach_canvas import (
+from cupel.report.teach.canvas import (
     QUADRANT_MARKERS,
     QUADRANT_NAMES,
     SUPERVISION_COLOURS,
@@ -20,7 +20,7 @@ from cupel.report.teach_canvas import (
     point,
     points_text,
 )
-from cupel.report.teach_measures import (
+from cupel.report.teach.measures import (
     Measure,
     ModelPoint,
     chosen_formats,
@@ -28,7 +28,7 @@ from cupel.report.teach_measures import (
     model_points,
     transfer_cell,
 )
-from cupel.report.teach_results import MissingInput, TeachResults, number
+from cupel.report.teach.results import MissingInput, TeachResults, number
 from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 

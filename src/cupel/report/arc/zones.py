@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupel.arc.health import CHECK_AT
-from cupel.report.arc_trainings import Training
+from cupel.report.arc.trainings import Training
 from cupel.report.palette import LIGHT
 
 ZONE_COLOURS = {"ok": LIGHT[2], "warn": LIGHT[4], "stop": LIGHT[1]}

@@ -14,11 +14,11 @@ from typing import Any
 
 from cupel.config import did_you_mean
 from cupel.errors import ConfigError
-from cupel.report import teach_label_figures as labels
-from cupel.report import teach_prediction_figures as prediction
-from cupel.report import teach_training_figures as training
-from cupel.report.teach_canvas import save
-from cupel.report.teach_results import MissingInput, TeachResults
+from cupel.report.teach import label_figures as labels
+from cupel.report.teach import prediction_figures as prediction
+from cupel.report.teach import training_figures as training
+from cupel.report.teach.canvas import save
+from cupel.report.teach.results import MissingInput, TeachResults
 
 FIGURES: Mapping[str, tuple[str, Callable[..., Any]]] = {
     "H1": ("H1_landscape", labels.landscape),
