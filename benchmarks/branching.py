@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from cupel.lab.randomness import Randomness
-from cupel.teach.anchors import replay
-from cupel.teach.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.exact import action_values
 from cupel.teach.environments.base import EnvironmentConfig, Snapshot, make_environment
-from cupel.teach.exact import action_values
-from cupel.teach.prompts import build_prompt
-from cupel.teach.rollout_export import snapshot_at
-from cupel.teach.rollouts import ExpertActor, run_episodes
-from cupel.teach.student import ActionProbs, Query
+from cupel.teach.mining.anchors import replay
+from cupel.teach.rollouts.export import snapshot_at
+from cupel.teach.rollouts.recipe import ExpertActor, run_episodes
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import ActionProbs, Query
 
 RESULTS = Path(__file__).parent / "results" / "branching.json"
 ROUNDS = 3

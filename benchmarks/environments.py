@@ -25,7 +25,7 @@ from cupel.teach.environments.base import (
     EnvironmentName,
     make_environment,
 )
-from cupel.teach.prompts import build_prompt
+from cupel.teach.students.prompts import build_prompt
 
 RESULTS = Path(__file__).parent / "results" / "environments.json"
 ROUNDS = 3

@@ -32,7 +32,7 @@ from cupel.lab.randomness import Randomness
 from cupel.policy.actions import ActionRequest, ActionScorer
 from cupel.policy.distribution_cache import DistributionCache
 from cupel.policy.tokens import PieceTokenizer
-from cupel.teach.branching import Branch, BranchResult, run_branches, uniforms_of
+from cupel.teach.branches.branching import Branch, BranchResult, run_branches, uniforms_of
 from cupel.teach.environments.base import (
     EnvironmentConfig,
     Snapshot,
@@ -40,9 +40,9 @@ from cupel.teach.environments.base import (
     restore,
     take_snapshot,
 )
-from cupel.teach.language_student import LanguageStudent, build_student
-from cupel.teach.prompts import build_prompt, completion_of
-from cupel.teach.student import ActionProbs, Query, StudentConfig, draw, tempered
+from cupel.teach.students.language import LanguageStudent, build_student
+from cupel.teach.students.prompts import build_prompt, completion_of
+from cupel.teach.students.student import ActionProbs, Query, StudentConfig, draw, tempered
 
 RESULTS = Path(__file__).parent / "results" / "labelling.json"
 ROUNDS = 3

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cupel.config import nested_config
 from cupel.lab.metrics import Metric
 from cupel.lab.registry import load_recipe
 from cupel.lab.study import StudyConfig
@@ -165,7 +166,7 @@ def config_tables(model: type[BaseModel], prefix: str) -> str:
     """Return one table for a config class and one for each nested class."""
     rows, nested = [], []
     for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
+        inner = nested_config(field.annotation, listed=True)
         if inner is not None:
             nested.append((f"{prefix}{name}.", inner, field))
             continue
@@ -190,14 +191,6 @@ def _metric_table(metrics: Sequence[Metric]) -> str:
             f"| `{metric.name}`{mark} | {metric.unit} | {tracker} | {_line(metric.meaning)} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
 
 
 def _default(field: FieldInfo) -> str:

@@ -12,11 +12,13 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from cupel.errors import ConfigError
 
@@ -176,18 +178,35 @@ def _allowed_at(config_type: type[BaseModel], path: Sequence[Any]) -> list[str]:
         if isinstance(key, int) or current is None:
             continue
         field = current.model_fields.get(str(key))
-        current = _model_in(field.annotation) if field is not None else None
+        current = nested_config(field.annotation, listed=True) if field is not None else None
     return sorted(current.model_fields) if current is not None else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+def nested_config(annotation: Any, *, listed: bool = False) -> type[BaseModel] | None:
+    """Return the config class that a field holds, alone or in a union; None for other values.
+
+    Args:
+        listed: find it in lists and tables of configs, too.
+    """
+    if get_origin(annotation) in (Union, UnionType) or listed:
+        found = (nested_config(part, listed=listed) for part in get_args(annotation))
+        inner = next((config for config in found if config is not None), None)
+        if inner is not None:
+            return inner
+    is_config = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_config else None
+
+
+def setting_fields(
+    config_type: type[BaseModel], prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting of a config with its dotted path, nested tables included."""
+    for name, field in config_type.model_fields.items():
+        nested = nested_config(field.annotation)
+        if nested is None:
+            yield prefix + name, field
+        else:
+            yield from setting_fields(nested, f"{prefix}{name}.")
 
 
 def _deep_copy(value: Any) -> Any:

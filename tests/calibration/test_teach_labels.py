@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from cupel.teach.arms import Arm, Arms, difference, probability
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.leverage import leverage_of
-from cupel.teach.patch_test import patch_test_of
-from cupel.teach.quadrants import Thresholds, quadrant_probs
+from cupel.teach.branches.arms import Arm, Arms, difference, probability
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.leverage import leverage_of
+from cupel.teach.labelling.patch_test import patch_test_of
+from cupel.teach.labelling.quadrants import Thresholds, quadrant_probs
 from cupel.teach.records import FORMATS, Condition
 from tests.teach.label_runs import corridor_moments
 

@@ -116,3 +116,25 @@ def test_explain_says_what_a_settings_file_does(cupel: Invoke) -> None:
     told = json.loads(cupel("explain", "settings.toml", "--json").stdout)
     assert told["settings"][0]["key"] == "loss.kind"
     assert "clipped surrogate" in told["settings"][0]["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("study", "setting", "words"),
+    [
+        ("etrm_halting", "halt_max_steps", "Most steps an item stays in its slot"),
+        ("teach_matrix", "selection.quadrant", "matched_uniform"),
+    ],
+)
+def test_explain_knows_the_settings_of_every_recipe(
+    cupel: Invoke, study: str, setting: str, words: str
+) -> None:
+    file = Path(__file__).parents[2] / "studies" / f"{study}.toml"
+    told = json.loads(cupel("explain", str(file), "--json").stdout)["settings"]
+    assert words in next(row["meaning"] for row in told if row["key"] == setting)
+
+
+def test_explain_shows_what_varies_as_a_table_and_each_meaning_once(cupel: Invoke) -> None:
+    file = Path(__file__).parents[2] / "studies" / "etrm_halting.toml"
+    lines = cupel("explain", str(file)).stdout.splitlines()
+    assert any(line.split() == ["steps8_explore0.3", "0.3", "8"] for line in lines)
+    assert sum("Most steps an item stays in its slot" in line for line in lines) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cupel.teach.label_files import read_labels
+from cupel.teach.labelling.files import read_labels
 from tests.cli.conftest import Invoke
 from tests.teach.small_language import BABYAI, small_model
 

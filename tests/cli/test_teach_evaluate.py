@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import LabelledMoment
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import LabelledMoment
 from tests.cli.conftest import Invoke, says_one_line
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled
@@ -77,7 +77,7 @@ def test_a_failed_run_is_an_empty_path_and_the_rest_goes_on(
     world: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cupel.errors import AlgorithmicFailure
-    from cupel.teach.sft import Trainer
+    from cupel.teach.training.sft import Trainer
 
     step: Callable[..., Any] = Trainer.step
     calls: list[int] = []

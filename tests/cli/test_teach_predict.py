@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from cupel.cli.app import program
 from cupel.lab.files import read_json
-from cupel.teach.label_files import LINES, read_labels, write_labels
+from cupel.teach.labelling.files import LINES, read_labels, write_labels
 from cupel.teach.splits import split_of
-from cupel.teach.training_summary import read_training_summary
+from cupel.teach.training.summary import read_training_summary
 from tests.cli.conftest import Invoke, says_one_line
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled
@@ -196,7 +196,7 @@ def test_an_oracle_without_patch_tests_stops_and_is_not_entropy(
 def test_labels_that_changed_since_training_are_refused(world: Path, tmp_path: Path) -> None:
     from cupel.errors import DataError
     from cupel.lab.store import read_study
-    from cupel.teach.selection_results import write_selection
+    from cupel.teach.selection.results import write_selection
 
     labels = world / LINES
     before = labels.read_bytes()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cupel.teach.label_files import LINES, read_labels, write_labels
-from cupel.teach.labels import QUADRANTS, Estimate
+from cupel.teach.labelling.files import LINES, read_labels, write_labels
+from cupel.teach.labelling.labels import QUADRANTS, Estimate
 from tests.cli.conftest import Invoke, says_one_line
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled

@@ -13,9 +13,9 @@ from cupel.lab.files import write_json
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments.base import take_snapshot
 from cupel.teach.environments.corridor import Corridor
-from cupel.teach.evaluation import EpisodeRow
-from cupel.teach.evaluation_gates import gates
-from cupel.teach.evaluation_tables import (
+from cupel.teach.evaluation.gates import gates
+from cupel.teach.evaluation.judging import EpisodeRow
+from cupel.teach.evaluation.tables import (
     Evidence,
     overall,
     per_quadrant,
@@ -24,8 +24,8 @@ from cupel.teach.evaluation_tables import (
     transfer_matrix,
     write_csv,
 )
-from cupel.teach.label_files import write_labels
-from cupel.teach.labels import (
+from cupel.teach.labelling.files import write_labels
+from cupel.teach.labelling.labels import (
     QUADRANTS,
     Estimate,
     LabelledMoment,
@@ -33,9 +33,9 @@ from cupel.teach.labels import (
     PatchTest,
     Uncertainty,
 )
-from cupel.teach.prediction_ranking import Judged
-from cupel.teach.prediction_report import evaluation
-from cupel.teach.prediction_targets import Predicted, targets_of
+from cupel.teach.prediction.ranking import Judged
+from cupel.teach.prediction.report import evaluation
+from cupel.teach.prediction.targets import Predicted, targets_of
 from cupel.teach.records import FORMATS, Moment
 
 MATRIX = [f"{quadrant}_{supervision}" for quadrant in QUADRANTS for supervision in FORMATS]

@@ -13,8 +13,8 @@ from cupel.arc.evaluation_rows import puzzle_row
 from cupel.arc.grids import Grid, Puzzle, make_puzzle
 from cupel.arc.voting import Prediction, ballots
 from cupel.errors import DataError
-from cupel.report.arc_figures import write_pictures
-from cupel.report.arc_predictions import standing, write_predictions
+from cupel.report.arc.figures import write_pictures
+from cupel.report.arc.predictions import standing, write_predictions
 
 RIGHT, WRONG = [[2, 1]], [[1, 1], [1, 1]]
 

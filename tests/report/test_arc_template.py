@@ -13,7 +13,7 @@ from cupel.arc.presets import preset
 from cupel.config import merge, to_dict, validate
 from cupel.errors import DataError
 from cupel.lab.files import write_json
-from cupel.report.arc_template import read_experiment, template
+from cupel.report.arc.template import read_experiment, template
 
 
 def run(folder: Path, recipe: str, config: dict[str, Any], rows: list[dict[str, Any]]) -> Path:

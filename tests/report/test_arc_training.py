@@ -17,11 +17,11 @@ from cupel.arc.presets import preset
 from cupel.config import merge, to_dict, validate
 from cupel.errors import DataError
 from cupel.lab.files import write_json
-from cupel.report.arc_dashboard import PANELS, READ_WITH, dashboard
-from cupel.report.arc_panels import FIGURES
-from cupel.report.arc_training import write_figures
-from cupel.report.arc_trainings import POINTS, read_trainings, series
-from cupel.report.arc_zones import zones_of
+from cupel.report.arc.dashboard import PANELS, READ_WITH, dashboard
+from cupel.report.arc.panels import FIGURES
+from cupel.report.arc.training import write_figures
+from cupel.report.arc.trainings import POINTS, read_trainings, series
+from cupel.report.arc.zones import zones_of
 
 RATES = ("em_at_halt", "em_at_1", "em_at_2", "em_at_4", "em_at_8")
 

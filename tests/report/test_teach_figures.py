@@ -14,14 +14,14 @@ import pytest
 
 from cupel.errors import ConfigError, DataError
 from cupel.report.tables import Estimate
-from cupel.report.teach_figures import FIGURES, write_figures
-from cupel.report.teach_label_tables import quadrant_summary
-from cupel.report.teach_measures import chosen_formats, gain_on_panel, mean_of
-from cupel.report.teach_result_tables import best_supervision, main_results
-from cupel.report.teach_results import TeachResults, read_table
-from cupel.report.teach_selection import selection_points
-from cupel.report.teach_tables import TABLES, write_tables
-from cupel.teach.labels import QUADRANTS
+from cupel.report.teach.figures import FIGURES, write_figures
+from cupel.report.teach.label_tables import quadrant_summary
+from cupel.report.teach.measures import chosen_formats, gain_on_panel, mean_of
+from cupel.report.teach.result_tables import best_supervision, main_results
+from cupel.report.teach.results import TeachResults, read_table
+from cupel.report.teach.selection import selection_points
+from cupel.report.teach.tables import TABLES, write_tables
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 
 EVALUATION = Path("phase3/v8")

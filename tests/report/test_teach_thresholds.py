@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from cupel.errors import DataError
-from cupel.report.teach_thresholds import write_threshold_plots
-from cupel.teach.arms import Arm
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.leverage import leverage_of
+from cupel.report.teach.thresholds import write_threshold_plots
+from cupel.teach.branches.arms import Arm
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.leverage import leverage_of
 from tests.teach.label_runs import corridor_moments
 
 pytest.importorskip("matplotlib")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from cupel.teach.environments.base import EnvironmentConfig, make_environment, take_snapshot
-from cupel.teach.evaluation import Dataset, EpisodeRow
-from cupel.teach.labels import QUADRANTS, LabelledMoment, Quadrant
+from cupel.teach.evaluation.judging import Dataset, EpisodeRow
+from cupel.teach.labelling.labels import QUADRANTS, LabelledMoment, Quadrant
 from cupel.teach.records import Hint, Moment
 from cupel.teach.splits import Split, split_of
 

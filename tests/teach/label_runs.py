@@ -14,12 +14,12 @@ from cupel.lab.files import read_json, read_json_lines
 from cupel.lab.randomness import Randomness
 from cupel.lab.recipe import Result
 from cupel.teach.environments.base import EnvironmentConfig, make_environment, restore, state_hash
-from cupel.teach.label import LabelRecipe, label
-from cupel.teach.label_config import LabelConfig
-from cupel.teach.label_files import LINES, read_labels
-from cupel.teach.labels import LabelledMoment
+from cupel.teach.labelling.config import LabelConfig
+from cupel.teach.labelling.files import LINES, read_labels
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.recipe import LabelRecipe, label
 from cupel.teach.records import Moment, to_row
-from cupel.teach.student import Student
+from cupel.teach.students.student import Student
 from tests.teach.teach_students import snapshots_of
 
 CORRIDOR = EnvironmentConfig(name="corridor", max_steps=8)

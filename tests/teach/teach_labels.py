@@ -14,7 +14,7 @@ from cupel.teach.environments.base import (
     take_snapshot,
 )
 from cupel.teach.environments.corridor import Corridor
-from cupel.teach.labels import (
+from cupel.teach.labelling.labels import (
     Estimate,
     LabelledMoment,
     Leverage,

@@ -14,8 +14,8 @@ from cupel.teach.environments.base import (
     make_environment,
     take_snapshot,
 )
-from cupel.teach.prompts import build_prompt
-from cupel.teach.student import ActionProbs, Query, tempered
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import ActionProbs, Query, tempered
 
 
 @dataclass

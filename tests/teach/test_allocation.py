@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from cupel.config import validate
-from cupel.teach.allocation import (
+from cupel.teach.branches.allocation import (
     AllocationConfig,
     doubts,
     first_moments,
     leverage_chance,
     next_round,
 )
-from cupel.teach.arms import Arm, Arms
+from cupel.teach.branches.arms import Arm, Arms
 
 
 def arm(k: int, n: int) -> Arm:

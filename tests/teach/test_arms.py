@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cupel.errors import DataError
 from cupel.stats.intervals import newcombe, wilson
-from cupel.teach.arms import (
+from cupel.teach.branches.arms import (
     Arm,
     arms_of,
     chance_above,
@@ -18,7 +18,7 @@ from cupel.teach.arms import (
     difference,
     probability,
 )
-from cupel.teach.labels import Estimate
+from cupel.teach.labelling.labels import Estimate
 from cupel.teach.records import Outcomes
 
 

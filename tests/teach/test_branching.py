@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cupel.errors import DataError
 from cupel.lab.randomness import Randomness, counter_of
-from cupel.teach.branching import Branch, BranchResult, run_branches, uniforms_of
+from cupel.teach.branches.branching import Branch, BranchResult, run_branches, uniforms_of
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import (
     EnvironmentConfig,
@@ -25,9 +25,9 @@ from cupel.teach.environments.base import (
     restore,
     take_snapshot,
 )
-from cupel.teach.prompts import build_prompt
-from cupel.teach.student import Query, UniformStudent, draw
-from cupel.teach.walks import ladder_of
+from cupel.teach.rollouts.walks import ladder_of
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import Query, UniformStudent, draw
 from tests.teach.teach_students import TableStudent, snapshots_of
 
 CORRIDOR = EnvironmentConfig(name="corridor")

@@ -9,11 +9,11 @@ import pytest
 from cupel.lab.randomness import Randomness
 from cupel.lab.store import read_jsonl
 from cupel.policy.distribution_cache import DistributionCache
-from cupel.teach.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.exact import Root, action_values, success_bounds
 from cupel.teach.environments.base import EnvironmentConfig
-from cupel.teach.exact import Root, action_values, success_bounds
-from cupel.teach.language_student import LanguageStudent
-from cupel.teach.student import StudentConfig
+from cupel.teach.students.language import LanguageStudent
+from cupel.teach.students.student import StudentConfig
 from tests.teach.phase_runs import run_phase
 from tests.teach.small_language import small_model, small_policy
 from tests.teach.teach_students import snapshots_of

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from cupel.errors import DataError
-from cupel.teach.correlation import Pair, agreement, gate, partial_spearman
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
+from cupel.teach.validation.correlation import Pair, agreement, gate, partial_spearman
 
 
 def pairs(

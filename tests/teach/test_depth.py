@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cupel.teach.arms import Arm
-from cupel.teach.depth import with_depth
-from cupel.teach.labels import Depth, LabelledMoment
-from cupel.teach.leverage import leverage_of
+from cupel.teach.branches.arms import Arm
+from cupel.teach.labelling.depth import with_depth
+from cupel.teach.labelling.labels import Depth, LabelledMoment
+from cupel.teach.labelling.leverage import leverage_of
 from tests.teach.label_runs import corridor_moments
 
 MOMENT = corridor_moments(range(2))[0]

@@ -16,12 +16,12 @@ from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_run
 from cupel.lab.worker import execute_run
-from cupel.teach import evaluate as phase
-from cupel.teach.evaluation_tables import COLUMNS
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.evaluation.judging import recipe as phase
+from cupel.teach.evaluation.tables import COLUMNS
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.splits import split_of
-from cupel.teach.training_summary import read_training_summary
+from cupel.teach.training.summary import read_training_summary
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled
 

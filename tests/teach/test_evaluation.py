@@ -11,7 +11,7 @@ import pytest
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import Step
-from cupel.teach.evaluation import (
+from cupel.teach.evaluation.judging import (
     EvaluationSettings,
     Panel,
     at_temperature,
@@ -19,8 +19,8 @@ from cupel.teach.evaluation import (
     retention_pass,
     summary,
 )
-from cupel.teach.panel import build_panel, evaluation_tasks
-from cupel.teach.student import ActionProbs, Query, UniformStudent
+from cupel.teach.evaluation.panel import build_panel, evaluation_tasks
+from cupel.teach.students.student import ActionProbs, Query, UniformStudent
 from tests.teach.evaluation_rows import CORRIDOR, labelled, some_labels
 from tests.teach.teach_students import TableStudent
 

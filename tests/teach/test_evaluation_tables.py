@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cupel.errors import DataError
-from cupel.teach.evaluation import EpisodeRow, summary
-from cupel.teach.evaluation_gates import candidate_of, gates
-from cupel.teach.evaluation_tables import (
+from cupel.teach.evaluation.gates import candidate_of, gates
+from cupel.teach.evaluation.judging import EpisodeRow, summary
+from cupel.teach.evaluation.tables import (
     COLUMNS,
     Evidence,
     overall,
@@ -22,7 +22,7 @@ from cupel.teach.evaluation_tables import (
     transfer_matrix,
     write_csv,
 )
-from cupel.teach.labels import QUADRANTS
+from cupel.teach.labelling.labels import QUADRANTS
 from cupel.teach.records import FORMATS
 from tests.teach.evaluation_rows import row
 

@@ -9,7 +9,8 @@ import pytest
 
 from cupel.errors import ConfigError, DataError
 from cupel.lab.randomness import Randomness
-from cupel.teach.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.branching import Branch, run_branches, uniforms_of
+from cupel.teach.branches.exact import Root, action_values, success_bounds
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import (
     Environment,
@@ -19,9 +20,8 @@ from cupel.teach.environments.base import (
     restore,
     take_snapshot,
 )
-from cupel.teach.exact import Root, action_values, success_bounds
-from cupel.teach.prompts import build_prompt
-from cupel.teach.student import Query, UniformStudent
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import Query, UniformStudent
 from tests.teach.teach_students import ExpertishStudent, TableStudent, snapshots_of
 
 CORRIDOR = EnvironmentConfig(name="corridor")

@@ -12,9 +12,9 @@ import pytest
 
 from cupel.config import validate
 from cupel.errors import ConfigError, DataError, MissingExtraError
-from cupel.teach.embedding import embed
-from cupel.teach.feature_registry import REGISTRY, action_type, is_loop
-from cupel.teach.features import (
+from cupel.teach.prediction.embedding import embed
+from cupel.teach.prediction.feature_registry import REGISTRY, action_type, is_loop
+from cupel.teach.prediction.features import (
     FeatureConfig,
     chosen,
     feature_matrix,

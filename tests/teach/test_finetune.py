@@ -16,15 +16,15 @@ from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_run
 from cupel.lab.worker import execute_run
-from cupel.teach import finetune
-from cupel.teach.evaluation import EvaluationSettings, evaluate_model
-from cupel.teach.finetune import FinetuneRecipe
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import QUADRANTS, LabelledMoment
-from cupel.teach.language_student import build_student
-from cupel.teach.panel import build_panel, evaluation_tasks
+from cupel.teach.evaluation.judging import EvaluationSettings, evaluate_model
+from cupel.teach.evaluation.panel import build_panel, evaluation_tasks
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import QUADRANTS, LabelledMoment
 from cupel.teach.splits import split_of
-from cupel.teach.student import StudentConfig
+from cupel.teach.students.language import build_student
+from cupel.teach.students.student import StudentConfig
+from cupel.teach.training import recipe as finetune
+from cupel.teach.training.recipe import FinetuneRecipe
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled
 
@@ -172,7 +172,7 @@ def test_the_documented_files_say_what_was_done(trained: Path) -> None:
 def test_killed_while_training_and_continued_equals_unbroken(
     trained: Path, world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cupel.teach.sft import Trainer
+    from cupel.teach.training.sft import Trainer
 
     original, count = Trainer.step, 0
 
@@ -285,6 +285,6 @@ def test_the_module_of_the_recipe_imports_without_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, cupel.teach.finetune; sys.exit('torch' in sys.modules)"
+    code = "import sys, cupel.teach.training.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert finetune.RECIPE.name == "teach.finetune"

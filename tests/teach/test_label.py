@@ -14,14 +14,14 @@ from cupel.config import validate
 from cupel.errors import ConfigError, DataError
 from cupel.lab import RunContext
 from cupel.lab.files import read_json_lines
-from cupel.teach.exact import Root, success_bounds
-from cupel.teach.label import label
-from cupel.teach.label_config import LabelConfig
-from cupel.teach.label_files import LINES, LIST, write_labels
-from cupel.teach.label_plan import query_of
-from cupel.teach.labels import LabelledMoment
+from cupel.teach.branches.exact import Root, success_bounds
+from cupel.teach.labelling.config import LabelConfig
+from cupel.teach.labelling.files import LINES, LIST, write_labels
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.plan import query_of
+from cupel.teach.labelling.recipe import label
 from cupel.teach.records import Hint
-from cupel.teach.student import ActionProbs, Query, UniformStudent
+from cupel.teach.students.student import ActionProbs, Query, UniformStudent
 from tests.teach.label_runs import (
     CORRIDOR,
     UNIFORM,

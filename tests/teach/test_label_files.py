@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cupel.errors import ConfigError, DataError
 from cupel.teach.environments.base import take_snapshot
 from cupel.teach.environments.corridor import Corridor
-from cupel.teach.label_files import LINES, LIST, read_labels, row_of, snapshot_row, write_labels
-from cupel.teach.labels import (
+from cupel.teach.labelling.files import LINES, LIST, read_labels, row_of, snapshot_row, write_labels
+from cupel.teach.labelling.labels import (
     Depth,
     Estimate,
     LabelledMoment,

@@ -18,9 +18,9 @@ from cupel.policy.tiny import tiny_model, tiny_tokenizer
 from cupel.policy.tokens import PieceTokenizer
 from cupel.policy.torch_policy import TorchPolicy
 from cupel.teach.environments.corridor import Corridor
-from cupel.teach.language_student import LanguageStudent, build_student
-from cupel.teach.prompts import build_prompt, completion_of
-from cupel.teach.student import Query, StudentConfig, UniformStudent, tempered
+from cupel.teach.students.language import LanguageStudent, build_student
+from cupel.teach.students.prompts import build_prompt, completion_of
+from cupel.teach.students.student import Query, StudentConfig, UniformStudent, tempered
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 WORDS = (
@@ -206,8 +206,8 @@ def test_the_uniform_student_needs_no_torch_and_a_model_says_so() -> None:
         "import sys; sys.modules['torch'] = None\n"
         "import importlib.util as util; find = util.find_spec\n"
         "util.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
-        "from cupel.teach.language_student import build_student\n"
-        "from cupel.teach.student import StudentConfig\n"
+        "from cupel.teach.students.language import build_student\n"
+        "from cupel.teach.students.student import StudentConfig\n"
         "def build(**settings):\n"
         "    config = StudentConfig(**settings)\n"
         "    return build_student(config, device='cpu', threads=1, cache=None)\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cupel.teach.arms import Arm
-from cupel.teach.labels import Estimate, Leverage
-from cupel.teach.leverage import leverage_of, order_of, profile_of
+from cupel.teach.branches.arms import Arm
+from cupel.teach.labelling.labels import Estimate, Leverage
+from cupel.teach.labelling.leverage import leverage_of, order_of, profile_of
 
 
 def arm(k: int, n: int) -> Arm:

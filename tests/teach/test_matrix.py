@@ -12,9 +12,9 @@ from cupel.errors import ConfigError, DataError
 from cupel.lab.study import StudyConfig
 from cupel.lab.study_dir import study_toml
 from cupel.stats.multiplicity import holm_capacity
-from cupel.teach.finetune_config import FinetuneConfig, with_student_defaults
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.matrix import (
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.training.config import FinetuneConfig, with_student_defaults
+from cupel.teach.training.matrix import (
     CONTROLS,
     MATRIX_RUNS,
     MATRIX_SEEDS,

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from cupel.errors import DataError
 from cupel.lab import differing_streams
 from cupel.lab.randomness import Randomness
-from cupel.teach.anchors import find_anchor, largest_drop, replay
-from cupel.teach.branching import uniforms_of
+from cupel.teach.branches.branching import uniforms_of
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import (
     EnvironmentConfig,
@@ -24,14 +23,15 @@ from cupel.teach.environments.base import (
     restore,
     state_hash,
 )
-from cupel.teach.mining import OFFSETS, Environments, MineConfig
-from cupel.teach.mining_caps import select
-from cupel.teach.moments import mine_episode, sample_episode
+from cupel.teach.mining.anchors import find_anchor, largest_drop, replay
+from cupel.teach.mining.caps import select
+from cupel.teach.mining.moments import mine_episode, sample_episode
+from cupel.teach.mining.recipe import OFFSETS, Environments, MineConfig
 from cupel.teach.records import Episode, Moment, StepRecord
-from cupel.teach.rollout_files import read_moments
-from cupel.teach.rollouts import ExpertActor, run_episodes
+from cupel.teach.rollouts.files import read_moments
+from cupel.teach.rollouts.recipe import ExpertActor, run_episodes
 from cupel.teach.splits import split_of
-from cupel.teach.student import UniformStudent
+from cupel.teach.students.student import UniformStudent
 from tests.teach.phase_runs import failure_of, planned_phase, run_killed, run_phase
 
 CORRIDOR = EnvironmentConfig(name="corridor", max_steps=8)

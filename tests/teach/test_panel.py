@@ -12,8 +12,8 @@ import pytest
 
 from cupel.errors import ConfigError, DataError
 from cupel.teach.environments.base import task_id
-from cupel.teach.evaluation import Panel
-from cupel.teach.panel import (
+from cupel.teach.evaluation.judging import Panel
+from cupel.teach.evaluation.panel import (
     build_panel,
     evaluation_tasks,
     panel_from_file,
@@ -43,7 +43,7 @@ def test_panel_and_tasks_are_the_same_under_another_hash_seed(tmp_path: Path) ->
     """A holdout by Python's salted hash differs from process to process."""
     script = (
         "from tests.teach.evaluation_rows import some_labels, CORRIDOR\n"
-        "from cupel.teach.panel import build_panel, evaluation_tasks, panel_rows\n"
+        "from cupel.teach.evaluation.panel import build_panel, evaluation_tasks, panel_rows\n"
         "print(panel_rows(build_panel(some_labels('panel', 6), 3)), evaluation_tasks(CORRIDOR, 9))"
     )
     outputs = {

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from cupel.teach.arms import Arm, Arms
-from cupel.teach.patch_test import helps, patch_test_of
+from cupel.teach.branches.arms import Arm, Arms
+from cupel.teach.labelling.patch_test import helps, patch_test_of
 from cupel.teach.records import FORMATS
 
 CONDITIONS = ("policy", "placebo", *FORMATS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cupel.teach.environments.base import take_snapshot
 from cupel.teach.environments.corridor import Corridor
-from cupel.teach.patching import (
+from cupel.teach.labelling.patching import (
     PATCH_WORDS,
     build_notes,
     count_words,

@@ -16,11 +16,11 @@ from cupel.lab.plan import plan_run
 from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.worker import execute_run
-from cupel.teach import predict
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.predict import PredictConfig, PredictRecipe, read
-from cupel.teach.predictor_files import predicted_elp
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.prediction import recipe as predict
+from cupel.teach.prediction.files import predicted_elp
+from cupel.teach.prediction.recipe import PredictConfig, PredictRecipe, read
 from cupel.teach.splits import split_of
 from tests.teach.teach_labels import labelled
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from cupel.errors import DataError
-from cupel.teach.noise_ceiling import noise_ceiling
-from cupel.teach.prediction_metrics import (
+from cupel.teach.prediction.metrics import (
     clustered_difference,
     rankings,
     score_classes,
@@ -19,6 +18,7 @@ from cupel.teach.prediction_metrics import (
     score_top,
     top_shares,
 )
+from cupel.teach.prediction.noise_ceiling import noise_ceiling
 
 
 def rng(seed: int = 0) -> np.random.Generator:

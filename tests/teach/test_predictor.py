@@ -13,13 +13,13 @@ import pytest
 
 from cupel.config import validate
 from cupel.errors import ConfigError, DataError
-from cupel.teach.features import FeatureConfig, feature_matrix
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.prediction_rows import prediction_row
-from cupel.teach.prediction_targets import Targets, elp_of, targets_of
-from cupel.teach.predictor import Kept, PredictorConfig, fit, task_folds, task_numbers
-from cupel.teach.predictor_baselines import noise_weights, scaler_of
-from cupel.teach.predictor_files import predicted_elp, save_predictor
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.prediction.baselines import noise_weights, scaler_of
+from cupel.teach.prediction.features import FeatureConfig, feature_matrix
+from cupel.teach.prediction.files import predicted_elp, save_predictor
+from cupel.teach.prediction.predictor import Kept, PredictorConfig, fit, task_folds, task_numbers
+from cupel.teach.prediction.rows import prediction_row
+from cupel.teach.prediction.targets import Targets, elp_of, targets_of
 from tests.teach.teach_labels import labelled
 
 SMALL = PredictorConfig(

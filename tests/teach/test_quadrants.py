@@ -8,10 +8,10 @@ import pytest
 
 from cupel.config import validate
 from cupel.errors import DataError
-from cupel.teach.arms import Arm
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.leverage import leverage_of
-from cupel.teach.quadrants import (
+from cupel.teach.branches.arms import Arm
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.leverage import leverage_of
+from cupel.teach.labelling.quadrants import (
     QuadrantConfig,
     assign,
     counts_of,

@@ -9,10 +9,10 @@ import pytest
 
 from cupel.errors import DataError
 from cupel.teach.environments.base import EnvironmentConfig
-from cupel.teach.labels import Estimate, LabelledMoment, Leverage
+from cupel.teach.labelling.labels import Estimate, LabelledMoment, Leverage
 from cupel.teach.records import Moment
-from cupel.teach.recovery import write_recoveries
-from cupel.teach.rollout_files import read_moments
+from cupel.teach.rollouts.files import read_moments
+from cupel.teach.rollouts.recovery import write_recoveries
 from tests.teach.phase_runs import run_phase
 
 CORRIDOR = EnvironmentConfig(name="corridor", max_steps=6)

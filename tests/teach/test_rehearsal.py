@@ -7,11 +7,11 @@ import pytest
 
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments.base import EnvironmentConfig
-from cupel.teach.rehearsal import RehearsalSettings, rehearsed
-from cupel.teach.sft import Trainer
-from cupel.teach.sft_config import SftSettings
 from cupel.teach.splits import split_of
-from cupel.teach.supervision import Example
+from cupel.teach.training.rehearsal import RehearsalSettings, rehearsed
+from cupel.teach.training.sft import Trainer
+from cupel.teach.training.sft_config import SftSettings
+from cupel.teach.training.supervision import Example
 from tests.teach.small_language import small_policy
 from tests.teach.teach_students import TableStudent
 

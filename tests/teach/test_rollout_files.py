@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from cupel.errors import DataError
-from cupel.teach.label_files import read_labels
+from cupel.teach.labelling.files import read_labels
 from cupel.teach.records import Moment, moment_of, to_row
-from cupel.teach.rollout_files import (
+from cupel.teach.rollouts.files import (
     read_episodes,
     read_moments,
     recorded_max_steps,

@@ -15,7 +15,7 @@ from cupel.lab import differing_streams, load_recipe, plan_run
 from cupel.lab.randomness import Randomness, counter_of
 from cupel.lab.store import read_jsonl
 from cupel.stats.intervals import wilson
-from cupel.teach.branching import uniforms_of
+from cupel.teach.branches.branching import uniforms_of
 from cupel.teach.environments import corridor
 from cupel.teach.environments.base import (
     EnvironmentConfig,
@@ -23,12 +23,12 @@ from cupel.teach.environments.base import (
     restore,
     take_snapshot,
 )
-from cupel.teach.failures import failure_type, is_loop, least_confident_step, loop_steps
-from cupel.teach.prompts import build_prompt
+from cupel.teach.mining.failures import failure_type, is_loop, least_confident_step, loop_steps
 from cupel.teach.records import Episode, StepRecord, episode_of, to_row
-from cupel.teach.rollout_export import snapshot_at
-from cupel.teach.rollouts import ExpertActor, run_episodes
-from cupel.teach.student import Query, UniformStudent, draw
+from cupel.teach.rollouts.export import snapshot_at
+from cupel.teach.rollouts.recipe import ExpertActor, run_episodes
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import Query, UniformStudent, draw
 from tests.teach.phase_runs import planned_phase, run_killed, run_phase
 from tests.teach.teach_students import TableStudent
 

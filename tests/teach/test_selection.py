@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cupel.errors import DataError
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.selection import (
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.selection.ranking import (
     METHODS,
     common_pool,
     oracle_value,

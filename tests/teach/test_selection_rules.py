@@ -11,9 +11,9 @@ from cupel.config import validate
 from cupel.errors import ConfigError, DataError
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments.base import EnvironmentConfig, Snapshot, make_environment, restore
-from cupel.teach.labels import QUADRANTS, Estimate, LabelledMoment, PatchTest
+from cupel.teach.labelling.labels import QUADRANTS, Estimate, LabelledMoment, PatchTest
 from cupel.teach.records import Episode, Hint, Moment, StepRecord
-from cupel.teach.selection_rules import SelectionRule, choose, on_policy_moments
+from cupel.teach.selection.rules import SelectionRule, choose, on_policy_moments
 from cupel.teach.splits import split_of
 
 RANDOM = Randomness(7)

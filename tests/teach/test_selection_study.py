@@ -13,9 +13,9 @@ from cupel.config import load_toml, validate
 from cupel.errors import ConfigError
 from cupel.lab.store import RunRecord, StudyRecord
 from cupel.lab.study import StudyConfig
-from cupel.teach.finetune_config import FinetuneConfig, with_student_defaults
-from cupel.teach.selection_order import order_markdown, order_table
-from cupel.teach.selection_study import LORA, OUTCOMES, SelectionSetup, selection_study
+from cupel.teach.selection.order import order_markdown, order_table
+from cupel.teach.selection.study import LORA, OUTCOMES, SelectionSetup, selection_study
+from cupel.teach.training.config import FinetuneConfig, with_student_defaults
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = SelectionSetup(

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from cupel.errors import ConfigError, DataError, MissingExtraError
 from cupel.policy.config import PolicyConfig
 from cupel.policy.load import load_torch_policy
-from cupel.teach.preference import distillation_loss, dpo_loss, two_candidate_loss
-from cupel.teach.sft import Trainer, encode
-from cupel.teach.sft_config import SftSettings, rate_at, total_steps
-from cupel.teach.supervision import Example
+from cupel.teach.training.preference import distillation_loss, dpo_loss, two_candidate_loss
+from cupel.teach.training.sft import Trainer, encode
+from cupel.teach.training.sft_config import SftSettings, rate_at, total_steps
+from cupel.teach.training.supervision import Example
 from tests.teach.small_language import small_policy
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cupel.teach.mining.stuckness import escape_latency, loop_rate, repeat_rate, stuckness
 from cupel.teach.records import Episode, StepRecord
-from cupel.teach.stuckness import escape_latency, loop_rate, repeat_rate, stuckness
 
 
 def episode(actions: str, states: str, final: str, *, success: bool = False) -> Episode:

@@ -9,10 +9,10 @@ import pytest
 
 from cupel.errors import DataError
 from cupel.teach.environments.base import Snapshot
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.prompts import build_prompt
+from cupel.teach.labelling.labels import LabelledMoment
 from cupel.teach.records import Hint, Moment
-from cupel.teach.supervision import examples, supervise, usable
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.training.supervision import examples, supervise, usable
 
 
 def moment(seed: int = 1, **changes: Any) -> Moment:

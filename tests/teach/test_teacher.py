@@ -8,7 +8,7 @@ from cupel.errors import ConfigError, DataError
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments.base import EnvironmentConfig, make_environment, take_snapshot
 from cupel.teach.records import Hint, Moment
-from cupel.teach.teacher import (
+from cupel.teach.teachers.teacher import (
     ERROR_TYPES,
     TeacherConfig,
     TeacherRequest,

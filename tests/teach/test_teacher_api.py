@@ -19,7 +19,7 @@ from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.lab.randomness import Randomness
 from cupel.teach.environments.base import EnvironmentConfig, make_environment, take_snapshot
 from cupel.teach.records import Moment, hint_of, to_row
-from cupel.teach.teacher import (
+from cupel.teach.teachers.teacher import (
     BudgetExhausted,
     Teacher,
     TeacherConfig,

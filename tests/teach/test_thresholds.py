@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from cupel.errors import DataError
-from cupel.teach.arms import Arm
-from cupel.teach.labels import LabelledMoment
-from cupel.teach.leverage import leverage_of
-from cupel.teach.thresholds import quantiles_of
+from cupel.teach.branches.arms import Arm
+from cupel.teach.labelling.labels import LabelledMoment
+from cupel.teach.labelling.leverage import leverage_of
+from cupel.teach.labelling.thresholds import quantiles_of
 from tests.teach.label_runs import corridor_moments
 
 MOMENTS = corridor_moments(range(40))

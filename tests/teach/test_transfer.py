@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from cupel.stats.intervals import wilson
-from cupel.teach.transfer import adjusted, diagonal, paired, rate
+from cupel.teach.evaluation.transfer import adjusted, diagonal, paired, rate
 
 OWN = {f"{q}_{f}": q for q in "ABCD" for f in ("demo", "contrast", "hint")}
 

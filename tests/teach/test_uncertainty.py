@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupel.errors import DataError
-from cupel.teach.student import tempered
-from cupel.teach.uncertainty import primary, uncertainty_of, warm_start
+from cupel.teach.labelling.uncertainty import primary, uncertainty_of, warm_start
+from cupel.teach.students.student import tempered
 
 weights = st.lists(st.floats(1e-6, 1), min_size=2, max_size=9)
 

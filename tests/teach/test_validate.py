@@ -19,12 +19,12 @@ from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_run
 from cupel.lab.worker import execute_run
-from cupel.teach.label_files import LINES, write_labels
-from cupel.teach.labels import QUADRANTS, LabelledMoment
+from cupel.teach.labelling.files import LINES, write_labels
+from cupel.teach.labelling.labels import QUADRANTS, LabelledMoment
 from cupel.teach.splits import split_of
-from cupel.teach.validate import ValidateRecipe
-from cupel.teach.validate_config import ValidateConfig, sample_of
-from cupel.teach.validate_measure import Meter
+from cupel.teach.validation.config import ValidateConfig, sample_of
+from cupel.teach.validation.measure import Meter
+from cupel.teach.validation.recipe import ValidateRecipe
 from tests.teach.small_language import small_model
 from tests.teach.teach_labels import labelled
 from tests.teach.teach_students import TableStudent
@@ -132,7 +132,7 @@ def test_each_training_starts_from_the_same_model(world: dict[str, Path], tmp_pa
 def test_killed_and_continued_equals_unbroken(
     finished: Path, world: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cupel.teach.sft import Trainer
+    from cupel.teach.training.sft import Trainer
 
     original, count = Trainer.step, 0
 

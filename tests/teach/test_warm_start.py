@@ -14,15 +14,15 @@ from cupel.errors import AlgorithmicFailure
 from cupel.policy.built import BUILD_RECORD, SHOP
 from cupel.policy.tiny import tiny_tokenizer
 from cupel.policy.tokens import PieceTokenizer
-from cupel.teach.careless import careless_probs
 from cupel.teach.environments.shop import Shop
 from cupel.teach.environments.shop_expert import rationale
-from cupel.teach.language_student import LanguageStudent, build_student
-from cupel.teach.lessons import FIRST_TASK, SPECIALS, WORDS, lessons
-from cupel.teach.patching import neutral_note
-from cupel.teach.prompts import build_prompt
-from cupel.teach.student import Query, StudentConfig
-from cupel.teach.warm_start import (
+from cupel.teach.labelling.patching import neutral_note
+from cupel.teach.students.careless import careless_probs
+from cupel.teach.students.language import LanguageStudent, build_student
+from cupel.teach.students.lessons import FIRST_TASK, SPECIALS, WORDS, lessons
+from cupel.teach.students.prompts import build_prompt
+from cupel.teach.students.student import Query, StudentConfig
+from cupel.teach.students.warm_start import (
     ShopStart,
     build_key,
     build_shop_student,

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from cupel import __version__
 from cupel.errors import CupelError, RunError
@@ -66,6 +67,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "doctor": "Check this machine: what works, what is missing.",
         "models": "Build and list the models that ship with Cupel.",
         "explain": "Say in words what a study file or settings file would do.",
+        "completion": "Print what makes a shell complete commands and options.",
     },
 }
 """Every command with its line of help, so that `cupel --help` imports none of them."""
@@ -100,6 +102,17 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"{self.package}.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return commands and options that begin so, importing no command."""
+        lines = {name: line for part in self.sections.values() for name, line in part.items()}
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        commands = [
+            CompletionItem(name, help=line)
+            for name, line in lines.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *options]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

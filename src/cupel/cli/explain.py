@@ -30,30 +30,47 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from cupel.config import apply_overrides, load_toml
 
+    recipe = "rlvr.train"
     if file.is_dir() or "conditions" in load_toml(file):
         study = find_study(file, overrides=overrides).study
-        facts = study_facts(study)
-        settings = {"shared": study.config} | {c.label: c.config for c in study.conditions}
+        facts, recipe = study_facts(study), study.recipe
+        tables = {"shared": study.config} | {c.label: c.config for c in study.conditions}
     else:
-        facts = [f"one run of rlvr.train with the settings of {file}"]
-        settings = {"settings": apply_overrides(load_toml(file), overrides)}
-    meanings = field_meanings()
-    rows = [
-        (where, key, str(value), meanings.get(key, ""))
-        for where, table in settings.items()
-        for key, value in _dotted(table).items()
-    ]
+        facts = [f"one run of {recipe} with the settings of {file}"]
+        tables = {"settings": apply_overrides(load_toml(file), overrides)}
+    settings = {where: _dotted(table) for where, table in tables.items()}
+    meanings = field_meanings(recipe)
     if as_json:
-        keys = ("where", "key", "value", "meaning")
-        console.print_json(
-            {"facts": facts, "settings": [dict(zip(keys, row, strict=True)) for row in rows]}
-        )
+        rows = [
+            {"where": where, "key": key, "value": str(value), "meaning": meanings.get(key, "")}
+            for where, table in settings.items()
+            for key, value in table.items()
+        ]
+        console.print_json({"facts": facts, "settings": rows})
         return
     for fact in facts:
         console.line(fact)
-    if rows:
+    _show_settings(settings, meanings)
+
+
+def _show_settings(settings: Mapping[str, Mapping[str, Any]], meanings: Mapping[str, str]) -> None:
+    """Print what all runs share, what varies by condition, and once what each setting means."""
+    (name, shared), *conditions = settings.items()
+    varied = list(dict.fromkeys(key for _, table in conditions for key in table))
+    if shared:
         console.line()
-        console.table(["where", "setting", "value", "meaning"], rows)
+        console.table([name, "value"], [(key, str(value)) for key, value in shared.items()])
+    if varied:
+        console.line()
+        rows = [
+            (label, *(str(table[key]) if key in table else None for key in varied))
+            for label, table in conditions
+        ]
+        console.table(["condition", *varied], rows)
+    known = [(key, meanings[key]) for key in dict.fromkeys([*shared, *varied]) if key in meanings]
+    if known:
+        console.line()
+        console.table(["setting", "meaning"], known)
 
 
 def study_facts(study: StudyConfig) -> list[str]:
@@ -90,21 +107,15 @@ def study_facts(study: StudyConfig) -> list[str]:
     return facts
 
 
-def field_meanings() -> dict[str, str]:
-    """Return the docstring of every setting of an rlvr run, by its dotted path."""
-    from cupel.rlvr.config import TrainConfig
+def field_meanings(recipe: str) -> dict[str, str]:
+    """Return the docstring of every setting of a recipe, by its dotted path."""
+    from cupel.config import setting_fields
+    from cupel.lab.registry import load_recipe
 
-    return _meanings(TrainConfig, "")
-
-
-def _meanings(config_type: Any, prefix: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, field in config_type.model_fields.items():
-        path = f"{prefix}{name}"
-        found[path] = " ".join((field.description or "").split())
-        if hasattr(field.annotation, "model_fields"):
-            found |= _meanings(field.annotation, path + ".")
-    return found
+    return {
+        path: " ".join((field.description or "").split())
+        for path, field in setting_fields(load_recipe(recipe).config_type)
+    }
 
 
 def _dotted(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from cupel.config import Config
@@ -147,13 +148,15 @@ class _Look:
 
 
 def _options(
-    config_type: type[Config], path: tuple[str, ...], look: _Look
+    config_type: type[BaseModel], path: tuple[str, ...], look: _Look
 ) -> Iterator[FieldOption]:
+    from cupel.config import nested_config
+
     for name, field in config_type.model_fields.items():
         here = (*path, name)
         if ".".join(here) in look.without:
             continue
-        nested = _nested(field.annotation)
+        nested = nested_config(field.annotation)
         if nested is not None:
             yield from _options(nested, here, look)
         elif not _is_free_form(field.annotation):
@@ -206,15 +209,6 @@ def _alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]
     return [annotation]
-
-
-def _nested(annotation: Any) -> type[Config] | None:
-    from cupel.config import Config
-
-    for kind in _alternatives(annotation):
-        if isinstance(kind, type) and issubclass(kind, Config):
-            return kind
-    return None
 
 
 def _is_free_form(annotation: Any) -> bool:

@@ -107,7 +107,12 @@ def _arithmetic(force: bool, threads: int) -> Path:
 
 def _shop(force: bool, threads: int) -> Path:
     from cupel.policy.built import cache_root
-    from cupel.teach.warm_start import ShopStart, build_key, build_shop_student, cached_build
+    from cupel.teach.students.warm_start import (
+        ShopStart,
+        build_key,
+        build_shop_student,
+        cached_build,
+    )
 
     recipe = ShopStart()
     if not force:

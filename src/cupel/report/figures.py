@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +55,51 @@ def write_figures(study_folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
         DataError: the folder is no study, or one of its files is damaged.
     """
+    folder = Path(study_folder)
+    return draw_figures(load_view(folder), read_evidence(folder), folder / "figures", FORMATS)
+
+
+def draw_figures(
+    view: StudyView,
+    evidence: Evidence | None,
+    folder: Path,
+    formats: Sequence[str],
+    style: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Draw every figure that the study has data for into `folder`; return the paths.
+
+    Args:
+        formats: of png, svg, pdf, pgf; pgf asks a LaTeX installation for the size of its text.
+        style: matplotlib settings over the house style.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("write_figures", "plot")
     import matplotlib
 
-    folder = Path(study_folder)
-    view, evidence = load_view(folder), read_evidence(folder)
-    (folder / "figures").mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     painters: Mapping[str, Callable[[], Any]] = {
         "learning_curves": lambda: _learning_curves(view),
         "effect": lambda: _effect(view, evidence),
         "entropy": lambda: _entropy(view),
     }
     written: list[Path] = []
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, **(style or {})}):
         for name, paint in painters.items():
             figure = paint()
             if figure is not None:
-                written += _save(figure, folder / "figures" / name)
+                written += _save(figure, folder / name, formats)
     return written
 
 
-def _save(figure: Any, stem: Path) -> list[Path]:
+def _save(figure: Any, stem: Path, formats: Sequence[str]) -> list[Path]:
     paths = []
-    for kind in FORMATS:
+    for kind in formats:
         sink = io.BytesIO()
-        figure.savefig(
-            sink, format=kind, dpi=200, bbox_inches="tight", metadata=dict(METADATA[kind])
-        )
+        extra = {"metadata": dict(METADATA[kind])} if kind in METADATA else {}
+        figure.savefig(sink, format=kind, dpi=200, bbox_inches="tight", **extra)
         path = stem.with_suffix(f".{kind}")
         write_atomically(path, sink.getvalue())
         paths.append(path)

@@ -49,16 +49,20 @@ def escape(text: str) -> str:
     return text.translate(_TRANSLATION)
 
 
-def latex_table(table: Table, *, source_sha256: str, label: str | None = None) -> str:
+def latex_table(
+    table: Table, *, source_sha256: str, label: str | None = None, fitted: bool = False
+) -> str:
     """Return the table as a LaTeX table environment for the booktabs package.
 
     Args:
         source_sha256: hash of the data behind the table, kept in a comment at its top.
         label: what `\\ref` calls the table.
+        fitted: shrink it to the line where it is wider; needs the graphicx package.
     """
     heads = [escape(column.name) for column in table.columns]
     align = "".join("l" if column.unit == "text" else "r" for column in table.columns)
     body = [[escape(cell) for cell in row] for row in shown_rows(table)]
+    fit = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
     lines = [
         f"% {_comment(table.title)}, made by Cupel; needs \\usepackage{{booktabs}}",
         f"% source sha256: {source_sha256}",
@@ -66,13 +70,14 @@ def latex_table(table: Table, *, source_sha256: str, label: str | None = None) -
         "  \\centering",
         f"  \\caption{{{escape(table.title)}}}",
         *([f"  \\label{{{label}}}"] if label is not None else []),
+        *([f"  {fit}"] if fitted else []),
         f"  \\begin{{tabular}}{{{align}}}",
         "    \\toprule",
         f"    {' & '.join(heads)} \\\\",
         "    \\midrule",
         *(f"    {' & '.join(row)} \\\\" for row in body),
         "    \\bottomrule",
-        "  \\end{tabular}",
+        "  \\end{tabular}" + ("}" if fitted else ""),
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"

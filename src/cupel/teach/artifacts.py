@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cupel.errors import DataError
-from cupel.teach.label_files import read_rows
+from cupel.teach.labelling.files import read_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from cupel.lab.store import read_study
 from cupel.stats.clustered import clustered_mean
 from cupel.teach.artifacts import ARTIFACTS, lacking
 from cupel.teach.environments.base import EnvironmentConfig, make_environment, restore
-from cupel.teach.label_files import read_labels
-from cupel.teach.labels import QUADRANTS, LabelledMoment
+from cupel.teach.labelling.files import read_labels
+from cupel.teach.labelling.labels import QUADRANTS, LabelledMoment
 
 LABELS = "phase1_labeling/labeled_snapshots.jsonl"
 EXPERT_LEAST = 0.95

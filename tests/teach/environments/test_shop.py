@@ -25,7 +25,7 @@ from cupel.teach.environments.shop_rules import (
     start,
     valid_actions,
 )
-from cupel.teach.prompts import build_prompt
+from cupel.teach.students.prompts import build_prompt
 
 TASKS = [(level, seed) for level in LEVELS for seed in range(40)]
 

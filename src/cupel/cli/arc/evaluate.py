@@ -57,8 +57,8 @@ def command(
       cupel arc evaluate --checkpoint logs/arc/first --view train_probe
     """
     from cupel.arc.trained import find_checkpoint
-    from cupel.report.arc_figures import write_pictures
-    from cupel.report.arc_predictions import write_predictions
+    from cupel.report.arc.figures import write_pictures
+    from cupel.report.arc.predictions import write_predictions
 
     settings = passed(ctx) | {"checkpoint": checkpoint}
     found = find_checkpoint(Path(checkpoint))

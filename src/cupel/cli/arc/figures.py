@@ -44,8 +44,8 @@ def command(
     """
     from cupel.errors import ConfigError
     from cupel.lab.files import write_atomically
-    from cupel.report.arc_dashboard import dashboard
-    from cupel.report.arc_training import Made, write_figures
+    from cupel.report.arc.dashboard import dashboard
+    from cupel.report.arc.training import Made, write_figures
 
     if bool(runs) != (output_dir is not None) or not (runs or panels):
         raise ConfigError(

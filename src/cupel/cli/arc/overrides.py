@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 from cupel.arc.encoder_config import ENCODER_KINDS
-from cupel.config import did_you_mean, merge, parse_value
+from cupel.config import did_you_mean, merge, parse_value, setting_fields
 from cupel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_overrides(words: Sequence[str], config_type: type[Config]) -> Overrides
         ConfigError: a word without `=`, an unknown key, a key without counterpart, two settings for
             one key, or a seed that is no whole number.
     """
-    paths = list(setting_paths(config_type))
+    paths = [path for path, _ in setting_fields(config_type)]
     settings: dict[str, Any] = {}
     given: dict[str, str] = {}
     names: dict[str, Any] = {}
@@ -144,16 +144,6 @@ def words_of(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         else:
             text = value if isinstance(value, str) else json.dumps(value)
             yield f"{prefix}{name}={text}"
-
-
-def setting_paths(config_type: type[Config], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted path of every setting of a config, nested tables included."""
-    for name, field in config_type.model_fields.items():
-        nested = _config_in(field.annotation)
-        if nested is None:
-            yield prefix + name
-        else:
-            yield from setting_paths(nested, f"{prefix}{name}.")
 
 
 def _meaning(key: str, text: str, paths: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -224,14 +214,3 @@ def _seed(value: Any) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise ConfigError(f"seed = {value!r}: a seed is a whole number >= 0")
     return value
-
-
-def _config_in(annotation: Any) -> type[Config] | None:
-    from cupel.config import Config
-
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return annotation
-    if get_origin(annotation) in (tuple, list, dict):
-        return None
-    found = (_config_in(argument) for argument in get_args(annotation))
-    return next((each for each in found if each is not None), None)

@@ -80,7 +80,7 @@ def command(
     from cupel.arc.puzzles import PuzzleSet, SourceConfig, load_puzzles
     from cupel.arc.views import make_views
     from cupel.lab.randomness import Randomness
-    from cupel.report.arc_preview import write_preview
+    from cupel.report.arc.preview import write_preview
 
     training = half == "training"
     found = load_puzzles(

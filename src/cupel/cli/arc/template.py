@@ -36,7 +36,7 @@ def command(
       cupel arc template logs/arc/std_overfit logs/arc/std_full logs/arc/std_full/evaluations/*
     """
     from cupel.lab.files import write_atomically
-    from cupel.report.arc_template import read_experiment, template
+    from cupel.report.arc.template import read_experiment, template
 
     text = template(read_experiment(runs), name=name, goal=goal)
     if output is None:

@@ -46,8 +46,8 @@ def command(source: Path, output_dir: Path, tau: float, as_json: bool) -> None:
       cupel teach depth --input results/phase1/labeled_snapshots.jsonl --output-dir results/phase1
       cupel teach depth --input l.jsonl --output-dir out --tau 0.8 --json
     """
-    from cupel.teach.depth import with_depth
-    from cupel.teach.label_files import LINES, read_labels, write_labels
+    from cupel.teach.labelling.depth import with_depth
+    from cupel.teach.labelling.files import LINES, read_labels, write_labels
 
     rows = read_labels(source)
     if not any(row.leverage is not None for row in rows):

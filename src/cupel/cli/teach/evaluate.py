@@ -152,7 +152,7 @@ def _settings(summary: Path, labels: Path, given: dict[str, Any]) -> dict[str, A
         settings["run_ids"] = comma_list(given["run_ids"], flag="--run-ids")
     if given["base_model"] is not None:
         from cupel.config import to_dict
-        from cupel.teach.training_summary import base_student
+        from cupel.teach.training.summary import base_student
 
         settings["student"] = to_dict(base_student(given["base_model"]))
     return settings

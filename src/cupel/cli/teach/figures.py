@@ -47,7 +47,7 @@ def command(
       cupel teach figures --results-dir results/pilot --output-dir figs --only H1,H4 \\
         --supervision hint
     """
-    from cupel.report.teach_figures import write_figures
+    from cupel.report.teach.figures import write_figures
 
     names = None if wanted is None else comma_list(wanted, flag="--only")
     made = write_figures(results_dir, output_dir, supervision=supervision, wanted=names)

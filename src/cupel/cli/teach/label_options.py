@@ -228,7 +228,7 @@ def show_labels(values: Mapping[str, Any], folder: Path, *, as_json: bool) -> No
 
 def _environment(snapshots: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the environment asked for, or that of the first snapshot."""
-    from cupel.teach.label_files import read_labels
+    from cupel.teach.labelling.files import read_labels
 
     asked = environment_settings(
         given.get("environment"), given.get("level"), bool(given.get("mock_env"))

@@ -130,7 +130,7 @@ def environment_of(labels: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Stop: nothing is labelled, and no environment was asked for.
     """
-    from cupel.teach.label_files import read_labels
+    from cupel.teach.labelling.files import read_labels
 
     given = {name: value for name, value in asked.items() if value is not None}
     if "name" in given:

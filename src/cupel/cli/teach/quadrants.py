@@ -61,8 +61,8 @@ def command(
     """
     from cupel.config import validate
     from cupel.lab.files import write_json
-    from cupel.teach.label_files import LINES, read_labels, write_labels
-    from cupel.teach.quadrants import (
+    from cupel.teach.labelling.files import LINES, read_labels, write_labels
+    from cupel.teach.labelling.quadrants import (
         QuadrantConfig,
         assign,
         counts_of,

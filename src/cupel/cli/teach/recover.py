@@ -64,9 +64,9 @@ def command(
     """
     from cupel.config import validate
     from cupel.teach.environments.base import EnvironmentConfig
-    from cupel.teach.label_files import read_labels
-    from cupel.teach.recovery import write_recoveries
-    from cupel.teach.rollout_files import read_moments
+    from cupel.teach.labelling.files import read_labels
+    from cupel.teach.rollouts.files import read_moments
+    from cupel.teach.rollouts.recovery import write_recoveries
 
     if (labeled is None) == (snapshots is None):
         raise Stop("give --labeled or --snapshots, one of the two")

@@ -16,8 +16,8 @@ from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.source import comma_list, json_option, seed_list, set_setting_option, study_from
 
 if TYPE_CHECKING:
-    from cupel.teach.labels import LabelledMoment
-    from cupel.teach.selection_study import SelectionSetup
+    from cupel.teach.labelling.labels import LabelledMoment
+    from cupel.teach.selection.study import SelectionSetup
 
 METHODS = "random,entropy,predictor,oracle"
 RECORD = "teach_selection"
@@ -100,8 +100,8 @@ def command(
       cupel teach select --labeled-snapshots l.jsonl --methods random,entropy,oracle \\
         --budget 50,100 --seeds 1,2,3,4,5,6 --output-dir out --dry-run
     """
-    from cupel.teach.label_files import read_labels
-    from cupel.teach.selection_study import selection_study
+    from cupel.teach.labelling.files import read_labels
+    from cupel.teach.selection.study import selection_study
 
     labels = read_labels(labeled_snapshots)
     setup = _setup(labeled_snapshots, predictor_path, output_dir, labels, given)
@@ -133,8 +133,8 @@ def command(
 def _execute(folder: Path, record: dict[str, Any], given: dict[str, Any], *, as_json: bool) -> int:
     """Run and judge the study, then write the documented files."""
     from cupel.lab.store import read_study
-    from cupel.teach.selection_order import write_order
-    from cupel.teach.selection_results import write_selection
+    from cupel.teach.selection.order import write_order
+    from cupel.teach.selection.results import write_selection
 
     code = execute_and_judge(folder, given["execution"], as_json=as_json)
     study = read_study(folder)
@@ -155,8 +155,8 @@ def _setup(
 ) -> SelectionSetup:
     from cupel.config import apply_overrides, merge, to_dict
     from cupel.lab.study import DEFAULT_SEEDS
-    from cupel.teach.selection_study import SelectionSetup
-    from cupel.teach.training_summary import base_student
+    from cupel.teach.selection.study import SelectionSetup
+    from cupel.teach.training.summary import base_student
 
     if not labels:
         raise Stop(f"{path}: no labelled snapshots; label some with cupel teach label")
@@ -216,9 +216,9 @@ def _budgets(text: str) -> list[int]:
 
 def _pool(setup: SelectionSetup, labels: Sequence[LabelledMoment]) -> dict[str, Any]:
     """Make every choice once, before anything is planned: a missing input stops here."""
-    from cupel.teach.predictor_files import predicted_elp
-    from cupel.teach.selection import common_pool, select
-    from cupel.teach.supervision import usable
+    from cupel.teach.prediction.files import predicted_elp
+    from cupel.teach.selection.ranking import common_pool, select
+    from cupel.teach.training.supervision import usable
 
     predictions = None
     if "predictor" in setup.methods:

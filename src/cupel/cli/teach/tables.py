@@ -37,7 +37,7 @@ def command(results_dir: Path, output_dir: Path, wanted: str | None, as_json: bo
       cupel teach tables --results-dir results --output-dir tables/v8
       cupel teach tables --results-dir results/pilot --output-dir tabs --only H5 --json
     """
-    from cupel.report.teach_tables import write_tables
+    from cupel.report.teach.tables import write_tables
 
     names = None if wanted is None else comma_list(wanted, flag="--only")
     made = write_tables(results_dir, output_dir, wanted=names)

@@ -35,9 +35,9 @@ def command(source: Path, output_dir: Path, as_json: bool) -> None:
       cupel teach thresholds --input l.jsonl --output-dir plots --json
     """
     from cupel.lab.files import write_json
-    from cupel.report.teach_thresholds import write_threshold_plots
-    from cupel.teach.label_files import read_labels
-    from cupel.teach.thresholds import quantiles_of
+    from cupel.report.teach.thresholds import write_threshold_plots
+    from cupel.teach.labelling.files import read_labels
+    from cupel.teach.labelling.thresholds import quantiles_of
 
     quantiles = quantiles_of(read_labels(source), where=str(source))
     output_dir.mkdir(parents=True, exist_ok=True)

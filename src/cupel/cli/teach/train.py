@@ -112,9 +112,9 @@ def command(
         --base-model Qwen/Qwen3-0.6B --output-dir results/phase2 --dry-run
       cupel teach train --labeled-snapshots l.jsonl --output-dir out --controls matched,shuffled
     """
-    from cupel.teach.label_files import read_labels
-    from cupel.teach.matrix import matrix_study, runnable
-    from cupel.teach.matrix_files import RECORD, write_matrix
+    from cupel.teach.labelling.files import read_labels
+    from cupel.teach.training.matrix import matrix_study, runnable
+    from cupel.teach.training.matrix_files import RECORD, write_matrix
 
     labels = read_labels(labeled_snapshots)
     if not labels:
@@ -159,7 +159,7 @@ def command(
 
 def _execute(folder: Path, given: dict[str, Any], *, as_json: bool) -> int:
     """Run, judge, and write the files of the matrix, also when a run failed."""
-    from cupel.teach.matrix_files import write_matrix_files
+    from cupel.teach.training.matrix_files import write_matrix_files
 
     try:
         return execute_and_judge(folder, given["execution"], as_json=as_json)
@@ -174,7 +174,7 @@ def _execute(folder: Path, given: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _controls(text: str | None, episodes: Path | None) -> list[str]:
-    from cupel.teach.matrix import CONTROLS, control_runs
+    from cupel.teach.training.matrix import CONTROLS, control_runs
 
     names = [] if text is None else comma_list(text, flag="--controls")
     for name in names:
@@ -189,14 +189,14 @@ def _controls(text: str | None, episodes: Path | None) -> list[str]:
 
 
 def _runs(run_ids: str | None, controls: Sequence[str]) -> list[str]:
-    from cupel.teach.matrix import MATRIX_RUNS
+    from cupel.teach.training.matrix import MATRIX_RUNS
 
     runs = list(MATRIX_RUNS) if run_ids is None else comma_list(run_ids, flag="--run-ids")
     return [*runs, *(run for run in controls if run not in runs)]
 
 
 def _seeds(text: str | None, one: int | None, shared: dict[str, Any]) -> list[int]:
-    from cupel.teach.matrix import MATRIX_SEEDS
+    from cupel.teach.training.matrix import MATRIX_SEEDS
 
     if text is not None:
         return seed_list(text)
@@ -215,7 +215,7 @@ def _shared(
     """Return the settings of all runs: the file, then --set, then the flags."""
     from cupel.cli.teach.experiment_file import read_experiment
     from cupel.config import apply_overrides, merge
-    from cupel.teach.training_summary import base_student
+    from cupel.teach.training.summary import base_student
 
     snapshot = first.moment.snapshot
     environment = {

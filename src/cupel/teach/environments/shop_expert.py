@@ -1,7 +1,7 @@
 """The shop's expert in words: why its action is right, and what is wrong with another.
 
 Knows the reasons, all in the shop's vocabulary and none naming the action to take. Refuses to
-know who asks: teachers are in `cupel.teach.teacher`.
+know who asks: teachers are in `cupel.teach.teachers.teacher`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Pictures and tables of arc runs: training, halting, encoder health, predictions."""

@@ -1,0 +1,1 @@
+"""Many futures of one state: sampled in one batch, or bounded exactly."""

@@ -1,0 +1,1 @@
+"""Phase 3: every trained model on the same tasks and the same failure states."""

@@ -1,0 +1,1 @@
+"""Phase 4: predicting teachability from what can be seen before anything is labelled."""

@@ -1,0 +1,1 @@
+"""What acts: distributions over valid actions, and the small student that starts careless."""
