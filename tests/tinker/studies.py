@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -46,11 +49,17 @@ def manifest_of(study: Path) -> dict[str, Any]:
     return manifest
 
 
-def wait_for_rows(run: Path, count: int, *, within_s: float = 300.0) -> None:
-    """Return when a run has written so many rows of metrics.jsonl."""
+def wait_for_rows(
+    run: Path, count: int, *, by: subprocess.Popen[str], within_s: float = 300.0
+) -> None:
+    """Return when a process has written so many rows of a run's metrics.jsonl; it must not end."""
     deadline = time.monotonic() + within_s
     while len(rows_of(run)) < count:
-        assert time.monotonic() < deadline, f"{run}: {len(rows_of(run))} rows"
+        late = time.monotonic() > deadline
+        if late or by.poll() is not None:
+            os.killpg(by.pid, signal.SIGKILL) if late else None
+            said = by.communicate()[1]
+            raise AssertionError(f"{run}: {len(rows_of(run))} rows, late: {late}\n{said}")
         time.sleep(0.05)
 
 

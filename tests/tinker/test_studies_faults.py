@@ -1,4 +1,4 @@
-"""What goes wrong on a server, from the user's side: one line, nothing made up, and the study goes on.
+"""What goes wrong on a server, as the user sees it: one line, nothing made up, the study continues.
 
 The scripted server stands in because no real one misbehaves when asked; nothing is learned on it.
 """
@@ -26,7 +26,7 @@ QUICK = (
 
 
 def ab(folder: Path, server: FakeServer, *words: object) -> CompletedProcess[str]:
-    """Execute an A/B with one seed; uniform groups are trained on, because a table solves nothing."""
+    """Execute an A/B with one seed; a table solves nothing, so uniform groups are trained on."""
     return call(
         folder,
         *("ab", "--backend", "tinker", "--base-url", server.url, "--model", server.base_model),

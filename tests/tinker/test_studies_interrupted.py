@@ -21,6 +21,8 @@ from tests.tinker.studies import (
 
 pytestmark = pytest.mark.tinker
 STEPS = 8
+NOTICED_S = 60
+"""When a client gives up a server that is gone; its first compilation takes part of it."""
 SHORT = ("--max-steps", STEPS, "--save-every", 2)
 
 
@@ -30,7 +32,7 @@ def test_a_run_killed_mid_arm_continues_with_its_optimizer(
     train = ("train", "--algorithm", "full", "--seed", 5, *on(tinker_server, *SHORT))
     succeed(tmp_path, *train, "--log-dir", "unbroken")
     running = start(tmp_path, *train, "--log-dir", "broken")
-    wait_for_rows(tmp_path / "broken", 5)
+    wait_for_rows(tmp_path / "broken", 5, by=running)
     os.killpg(running.pid, signal.SIGKILL)
     finish(running)
     assert not (tmp_path / "broken/result.json").exists()
@@ -53,7 +55,7 @@ def test_a_study_outlives_a_restart_of_its_server(
     tmp_path: Path, own_tinker_server: RealServer
 ) -> None:
     server = own_tinker_server
-    quick = ("--policy.tinker.deadline-s", 20, "--policy.tinker.timeout-s", 20)
+    quick = ("--policy.tinker.deadline-s", NOTICED_S, "--policy.tinker.timeout-s", NOTICED_S)
     study = ("ab", "--campaign-root", "ab", "--seeds", 1, "--no-figures", "--resamples", 200)
     running = start(
         tmp_path,
@@ -62,7 +64,7 @@ def test_a_study_outlives_a_restart_of_its_server(
     )
     arms = [tmp_path / "ab/runs" / arm for arm in ("baseline", "candidate")]
     for arm in arms:
-        wait_for_rows(arm, 3)
+        wait_for_rows(arm, 3, by=running)
     server.kill()
     stopped = finish(running)
 

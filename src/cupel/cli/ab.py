@@ -82,8 +82,8 @@ def command(
     """Plan an A/B comparison: two arms, seeds paired. Runs only with --execute.
 
     The defaults of the settings are those of a real language model, backends torch and tinker; the
-    tiny and toy models keep their own, as the help of each setting says. Tune each arm's learning rate
-    before comparing: a shared one favours one arm. cupel sweep does it, --lr-from uses it.
+    tiny and toy models keep their own, as the help of each setting says. Tune each arm's learning
+    rate before comparing: a shared one favours one arm. cupel sweep does it, --lr-from uses it.
 
     \b
     Examples:

@@ -86,7 +86,7 @@ def forecast(config: TrainConfig) -> Forecast:
     if config.backend == "openai":
         notes += _notes_on_server(config)
     if config.backend == "tinker":
-        notes += _notes_on_tinker(config)
+        notes += _notes_on_tinker(config, counted=isinstance(problems, ListedProblems))
         warnings += [text for text in (missing_key(config.policy.tinker),) if text]
     if config.top_p < 1:
         warnings.append(
@@ -149,14 +149,21 @@ def _notes_on_server(config: TrainConfig) -> list[str]:
     return notes
 
 
-def _notes_on_tinker(config: TrainConfig) -> list[str]:
+def _notes_on_tinker(config: TrainConfig, *, counted: bool) -> list[str]:
+    """Say what a plan cannot promise of a server.
+
+    Args:
+        counted: whether the bounds on tokens hold the prompts.
+    """
     settings = config.policy.tinker
     where = settings.base_url or "the hosted service"
+    prompts = "prompts included" if counted else "prompts come on top of scored and trained tokens"
     return [
         f"a Tinker server samples and trains: {where}, LoRA rank {config.policy.lora.rank}; its "
         "own generator draws, and a run repeats in its bytes only where the server does",
         f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
         "machine (policy.tinker.max_in_flight)",
+        f"bounds count every completion at max_tokens, {prompts}; repeated requests come on top",
     ]
 
 

@@ -36,7 +36,7 @@ def service_costs(
     Args:
         rounds: most rounds of sampling a step.
         evaluations: how many there are.
-        prompt_tokens: bound on a prompt; None: not known, and what depends on it is left out.
+        prompt_tokens: bound on a prompt; None: not known, and completions alone are counted.
     """
     groups = config.max_steps * config.batch_size * rounds
     asked = config.evaluation.problems * (1 + int(config.evaluation.greedy))
@@ -45,16 +45,15 @@ def service_costs(
     steps = config.max_steps * per_step + evaluations
     requests = OPENING_REQUESTS + groups + evaluations * asked + steps + saves
     costs = {"requests": float(requests)}
-    if prompt_tokens is None:
-        return costs
+    if prompt_tokens is not None:
+        costs["prompt tokens"] = float((groups + evaluations * asked) * prompt_tokens)
     rows = groups * config.group_size
-    row = prompt_tokens + config.max_tokens
+    row = (prompt_tokens or 0) + config.max_tokens
     unlike = evaluations * config.evaluation.problems * config.evaluation.samples
     scored = (rows + VERIFIED_ROWS) * (1 + config.updates_per_batch)
     if (config.evaluation.temperature, config.evaluation.top_p) != (1.0, 1.0):
         scored += unlike
     return costs | {
-        "prompt tokens": float((groups + evaluations * asked) * prompt_tokens),
         "scored tokens": float(scored * row),
         "trained tokens": float(rows * config.updates_per_batch * row),
     }
