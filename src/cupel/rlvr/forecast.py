@@ -11,7 +11,9 @@ from pathlib import Path
 
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
+from cupel.policy.build import need_tinker
 from cupel.policy.openai_server import read_key
+from cupel.policy.tinker_config import missing_key
 from cupel.rlvr.advantages import OF_THE_BATCH
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.config import TrainConfig
@@ -34,9 +36,11 @@ PRELOAD: dict[str, tuple[str, ...]] = {
     "tiny": ("torch", "torch._dynamo", "cupel.policy.tiny"),
     "torch": ("torch", "torch._dynamo", "cupel.policy.torch_policy"),
     "openai": ("torch", "torch._dynamo", "cupel.policy.openai_policy"),
+    "tinker": (),
 }
 """Modules to import once for all runs. torch.optim imports torch._dynamo at its first use, which
-costs seconds a run unless it is there already."""
+costs seconds a run unless it is there already. The Tinker SDK starts threads, which no fork may
+inherit: each run imports it by itself."""
 
 
 def forecast(config: TrainConfig) -> Forecast:
@@ -80,6 +84,9 @@ def forecast(config: TrainConfig) -> Forecast:
         warnings.append("group_size = 1: every advantage is 0 and nothing will be learned")
     if config.backend == "openai":
         notes += _notes_on_server(config)
+    if config.backend == "tinker":
+        notes += _notes_on_tinker(config)
+        warnings += [text for text in (missing_key(config.policy.tinker),) if text]
     if config.top_p < 1:
         warnings.append(
             f"top_p = {config.top_p:g}: the sampler is truncated, the trained policy is not"
@@ -117,6 +124,17 @@ def _notes_on_server(config: TrainConfig) -> list[str]:
             "each batch is scored once more here"
         )
     return notes
+
+
+def _notes_on_tinker(config: TrainConfig) -> list[str]:
+    settings = config.policy.tinker
+    where = settings.base_url or "the hosted service"
+    return [
+        f"a Tinker server samples and trains: {where}, LoRA rank {config.policy.lora.rank}; its "
+        "own generator draws, so a run repeats in its bytes only where the server's arithmetic does",
+        f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
+        "machine (policy.tinker.max_in_flight)",
+    ]
 
 
 def _notes_on_credit(config: TrainConfig) -> list[str]:
@@ -191,6 +209,9 @@ def check_backend(config: TrainConfig) -> None:
         )
     if config.backend == "toy":
         return
+    if config.backend == "tinker":
+        need_tinker("backend 'tinker'")
+        return
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"backend '{config.backend}'", "torch")
@@ -223,6 +244,11 @@ def _check_server(config: TrainConfig) -> None:
 
 def _check_pressure(config: TrainConfig) -> None:
     chosen = config.backpressure
+    if chosen.enabled and chosen.changes == "concurrency" and config.backend == "tinker":
+        raise PlanError(
+            "backpressure with backend 'tinker', whose server arranges its own work; set "
+            "policy.tinker.max_in_flight instead"
+        )
     if (
         chosen.enabled
         and chosen.changes == "concurrency"
