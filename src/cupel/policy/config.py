@@ -20,7 +20,7 @@ Backend = Literal["tiny", "torch", "toy", "openai", "tinker"]
 
 
 class LoraSettings(Config):
-    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); backends torch, openai, tinker."""
+    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); not on a table or tiny."""
 
     rank: Annotated[int, Field(ge=0)] = 0
     """Rank of the adapters (extra `lora`); 0: none, all weights are trained. Adapters want a
@@ -226,8 +226,8 @@ class PolicyConfig(PolicySettings):
     adapters, and an OpenAI-compatible server samples; tinker: a Tinker server samples and trains
     adapters."""
     model: str | None = None
-    """Model folder, adapter folder or hub id (torch), the model's name on the server (tinker), or a folder built by the tiny builder (tiny;
-    None: the shipped start)."""
+    """Model folder, adapter folder or hub id (torch), its name on the server (tinker),
+    or a folder built by the tiny builder (tiny; None: the shipped start)."""
 
     @model_validator(mode="after")
     def _backend_can(self) -> PolicyConfig:

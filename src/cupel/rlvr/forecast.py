@@ -131,7 +131,7 @@ def _notes_on_tinker(config: TrainConfig) -> list[str]:
     where = settings.base_url or "the hosted service"
     return [
         f"a Tinker server samples and trains: {where}, LoRA rank {config.policy.lora.rank}; its "
-        "own generator draws, so a run repeats in its bytes only where the server's arithmetic does",
+        "own generator draws, and a run repeats in its bytes only where the server does",
         f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
         "machine (policy.tinker.max_in_flight)",
     ]

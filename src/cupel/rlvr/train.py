@@ -18,7 +18,7 @@ from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
 from cupel.policy.gate import sampler_statistics
-from cupel.policy.protocol import Policy
+from cupel.policy.protocol import Metered, Policy
 from cupel.rlvr.advantages import advantages
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
@@ -278,5 +278,6 @@ def result(state: TrainState) -> Result:
             "greedy_accuracy_end": end.get("greedy_accuracy"),
             "running_correct_rate": state.correct_total / state.sampled_total,
             "weights_sha256": state.policy.weights_sha256(),
+            **(state.policy.account() if isinstance(state.policy, Metered) else {}),
         }
     )
