@@ -235,11 +235,12 @@ class TinkerPolicy:
                 f"{folder}: saved by {theirs[0]}, model '{theirs[1]}', rank {theirs[2]}; this run "
                 f"uses {ours[0]}, model '{ours[1]}', rank {ours[2]}"
             )
-        if self._client is not None:
+        if self._client is None:
+            self._service.count(**spent)  # a run that goes on counts on
+        else:
             self._client.close()
         self._client = TrainingClient(self._service, self._service.restored(path))
         self._path = path
-        self._service.count(**spent)
         self._forget()
         self._stepped = False
 
