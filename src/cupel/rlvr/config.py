@@ -23,6 +23,9 @@ from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
 from cupel.rlvr.schedules import LearningRateShape
 
+REMOTE = ("openai", "tinker")
+"""Backends whose completions come from a server."""
+
 
 class HeldOutConfig(Config):
     """How a policy is asked on held-out problems, in training and afterwards alike."""
@@ -327,7 +330,7 @@ class TrainConfig(Config):
     @property
     def gate_tolerance(self) -> float:
         """The ratio gate's tolerance in force, of scores against the sampler."""
-        if self.ratio_gate is None and self.backend in ("openai", "tinker"):
+        if self.ratio_gate is None and self.backend in REMOTE:
             return REMOTE_TOLERANCE
         return self.update_tolerance
 

@@ -28,6 +28,9 @@ LOW_LAMBDA = 0.5
 GSPO_WIDE = 0.05
 """A clip range of a completion's mean ratio from which on it will hardly ever act."""
 
+START_REQUESTS = 50
+"""Bound of what a Tinker server is asked before the first step: sessions, adapters, probes."""
+
 REFERENCE_BACKENDS = ("tiny", "torch", "toy", "openai")
 """Backends whose policy declares the capability `reference`."""
 
@@ -106,6 +109,7 @@ def forecast(config: TrainConfig) -> Forecast:
             "training completions": float(training),
             "completions": float(completions),
             "sampled tokens": float(completions * config.max_tokens),
+            **(_tinker_costs(config, training, evaluations) if config.backend == "tinker" else {}),
         },
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -135,6 +139,22 @@ def _notes_on_tinker(config: TrainConfig) -> list[str]:
         f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
         "machine (policy.tinker.max_in_flight)",
     ]
+
+
+def _tinker_costs(config: TrainConfig, training: int, evaluations: int) -> dict[str, float]:
+    """Bound what a server bills beside samples; prompts come on top, repetitions too."""
+    groups = training // config.group_size
+    asked = evaluations * config.evaluation.problems * (1 + int(config.evaluation.greedy))
+    per_step = 2 + 3 * config.updates_per_batch  # weights to the sampler, scores, gradient, step
+    saves = config.max_steps // config.save_every if config.save_every else 0
+    trained = training * config.max_tokens * config.updates_per_batch
+    return {
+        "requests": float(
+            START_REQUESTS + groups + asked + config.max_steps * per_step + evaluations + saves
+        ),
+        "scored tokens": float(training * config.max_tokens * (1 + config.updates_per_batch)),
+        "trained tokens": float(trained),
+    }
 
 
 def _notes_on_credit(config: TrainConfig) -> list[str]:

@@ -23,7 +23,7 @@ from cupel.rlvr.advantages import advantages
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
 from cupel.rlvr.concurrency import in_force, observe_step
-from cupel.rlvr.config import TrainConfig, with_backend_defaults
+from cupel.rlvr.config import REMOTE, TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
 from cupel.rlvr.graders import describe_grader
@@ -157,6 +157,12 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sample_time_s=sampled - started,
         train_time_s=trained - sampled,
     )
+    sampler = sampler_statistics(completions, scores.logprobs_NT)
+    if step == 0 and config.backend in REMOTE:
+        context.recorder.event(
+            "the server's sampler against the trainer: largest difference of a token's "
+            f"log-probability {sampler.sampler_gap_max:.2g} nats"
+        )
     record = StepRecord(
         step=step,
         batch=batch,
@@ -165,7 +171,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         update=update,
         uncertainty_NT=shaping.uncertainty(scores),
         penalties_PG=penalties_PG,
-        sampler=sampler_statistics(completions, scores.logprobs_NT),
+        sampler=sampler,
         sepa_gate_open=state.sepa.gate_open,
         running_correct_rate=state.correct_total / state.sampled_total,
         sample_time_s=sampled - started,
