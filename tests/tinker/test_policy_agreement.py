@@ -45,7 +45,7 @@ LR = 1e-3
 def remote_policy(server: Any, *, seed: int = 3, **settings: Any) -> TinkerPolicy:
     data = {
         "backend": "tinker",
-        "model": server.model,
+        "model": server.base_model,
         "lora": {"rank": RANK},
         "grad_clip": 0.0,
         "tinker": {"base_url": server.url, "timeout_s": 120.0},
@@ -61,7 +61,7 @@ def remote_policy(server: Any, *, seed: int = 3, **settings: Any) -> TinkerPolic
 def local_policy(server: Any) -> TorchPolicy:
     data = {
         "backend": "torch",
-        "model": server.model,
+        "model": server.base_model,
         "lora": {"rank": RANK, "alpha": ALPHA},
         "grad_clip": 0.0,
     }

@@ -43,7 +43,7 @@ def policy_on(url: str, model: str, *, seed: int = 0, **settings: Any) -> Tinker
 
 @pytest.fixture(scope="module")
 def policy(tinker_server: Any) -> TinkerPolicy:
-    return policy_on(tinker_server.url, tinker_server.model)
+    return policy_on(tinker_server.url, tinker_server.base_model)
 
 
 def drawn(policy: TinkerPolicy, *, seed: int = 0, **settings: Any) -> Completions:
@@ -100,16 +100,16 @@ def test_what_the_sampler_drew_from_is_unknown_where_the_server_does_not_tell_it
 
 
 def test_a_restored_policy_goes_on_as_the_unbroken_one(tinker_server: Any, tmp_path: Path) -> None:
-    unbroken = policy_on(tinker_server.url, tinker_server.model, seed=5)
+    unbroken = policy_on(tinker_server.url, tinker_server.base_model, seed=5)
     batch = drawn(unbroken)
     step(unbroken, batch)
     unbroken.save(tmp_path)
     record = json.loads((tmp_path / "tinker.json").read_text())
     assert record["path"].startswith("tinker://")
-    assert (record["model"], record["rank"]) == (tinker_server.model, 8)
+    assert (record["model"], record["rank"]) == (tinker_server.base_model, 8)
     step(unbroken, drawn(unbroken, seed=1))
 
-    restored = policy_on(tinker_server.url, tinker_server.model, seed=99)
+    restored = policy_on(tinker_server.url, tinker_server.base_model, seed=99)
     restored.load(tmp_path)
     resumed = drawn(restored, seed=1)
     step(restored, resumed)
@@ -134,22 +134,22 @@ def test_only_trained_rows_move_the_weights_and_no_row_moves_nothing(
 
 def test_a_limit_that_the_server_ignores_is_refused(tinker_server: Any) -> None:
     with pytest.raises(ConfigError, match=r"policy\.grad_clip = 1.*ignores"):
-        policy_on(tinker_server.url, tinker_server.model, grad_clip=1.0)
+        policy_on(tinker_server.url, tinker_server.base_model, grad_clip=1.0)
 
 
 def test_a_reduction_that_is_not_the_servers_is_refused(tinker_server: Any) -> None:
     with pytest.raises(ConfigError, match=r"server_reduction = 'sum'.*'seq_mean'"):
-        policy_on(tinker_server.url, tinker_server.model, tinker={"server_reduction": "sum"})
+        policy_on(tinker_server.url, tinker_server.base_model, tinker={"server_reduction": "sum"})
 
 
 def test_a_model_that_it_does_not_serve_is_named_with_those_it_does(tinker_server: Any) -> None:
-    with pytest.raises(ConfigError, match=f"'nobody/nothing'; it has {tinker_server.model}"):
+    with pytest.raises(ConfigError, match=f"'nobody/nothing'; it has {tinker_server.base_model}"):
         policy_on(tinker_server.url, "nobody/nothing")
 
 
 def test_a_rank_beyond_the_servers_is_told_in_its_words(tinker_server: Any) -> None:
     with pytest.raises(InfrastructureFailure, match="rank 4096"):
-        policy_on(tinker_server.url, tinker_server.model, lora={"rank": 4096})
+        policy_on(tinker_server.url, tinker_server.base_model, lora={"rank": 4096})
 
 
 def test_a_server_that_is_not_there_is_one_line_at_once(tinker_server: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_server_that_is_not_there_is_one_line_at_once(tinker_server: Any) -> N
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match="is it up"):
-            policy_on(url, tinker_server.model)
+            policy_on(url, tinker_server.base_model)
 
 
 def test_a_checkpoint_of_another_server_or_model_is_refused(
