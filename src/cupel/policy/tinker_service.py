@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -110,13 +111,25 @@ class TinkerService:
     def restored(self, path: str) -> Any:
         """Return the SDK's client of adapters and optimizer that lie at a server's path.
 
+        SDKs from 0.37 on let the server make the client; a server that is older than that wants
+        one to load them into. Both lead to the same state.
+
         Raises:
             InfrastructureFailure: the server does not have them, or cannot load them.
         """
-        return self.within(
-            lambda: self._service.create_training_client_from_state_with_optimizer(path),
-            f"restoring {path}",
-        )
+        what = f"restoring {path}"
+        try:
+            return self.within(
+                lambda: self._service.create_training_client_from_state_with_optimizer(path), what
+            )
+        except InfrastructureFailure as error:
+            if "model_id" not in str(error):
+                raise
+        client = self.new(seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            self.once(lambda: client.load_state_with_optimizer(path), what)
+        return client
 
     def count(self, **more: int) -> None:
         """Add to what was asked of the server."""
@@ -223,7 +236,7 @@ class TinkerService:
             try:
                 made = call()
                 # from SDK 0.38 on these calls return futures of what they make
-                if hasattr(made, "result") and not hasattr(type(made), "get_telemetry"):
+                if isinstance(made, self.sdk.APIFuture):
                     made = made.result()
                 found.append(made)
             except Exception as error:  # noqa: BLE001 - told below
