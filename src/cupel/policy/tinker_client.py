@@ -7,6 +7,7 @@ without log-probabilities: neither a loss nor a ratio could be known.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cupel.errors import InfrastructureFailure
+from cupel.errors import AlgorithmicFailure, InfrastructureFailure
 from cupel.policy.tinker_service import TinkerService
 from cupel.policy.tinker_wire import Drawn, Row
 
-_GOODBYE_S = 5.0
+_GOODBYE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,13 @@ class TrainingClient:
         future = self._service.submit(
             lambda: self._client.forward_backward(data, loss, settings), what
         )
-        return lambda: self._logprobs(self._service.finish(future, what), rows)
+
+        def awaited() -> list[NDArray[np.floating]]:
+            done = self._service.finish(future, what)
+            _check_losses(dict(done.metrics or {}))
+            return self._logprobs(done, rows)
+
+        return awaited
 
     def optim_step(self, **adam: float) -> Callable[[], Stepped]:
         """Hand in an AdamW step; return what awaits its end."""
@@ -153,6 +160,17 @@ class Sampler:
         sampled = sum(len(one.tokens) for one in drawn)
         self._service.count(prompt_tokens=len(prompt), sampled_tokens=sampled)
         return drawn
+
+
+def _check_losses(metrics: Mapping[str, float]) -> None:
+    """Refuse a loss that the server itself calls no number; where it tells none, ours is computed.
+
+    Raises:
+        AlgorithmicFailure: a loss is not finite.
+    """
+    for name, value in metrics.items():
+        if "loss" in name and not math.isfinite(value):
+            raise AlgorithmicFailure(f"update: the server's {name} is {value}; the model diverged")
 
 
 def _stepped(done: Any) -> Stepped:

@@ -143,7 +143,9 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sepa_lambda=state.sepa.value(step),
         lr=learning_rate_at(step, config),
     )
-    update = improve(state.policy, completions, shaping, gate=step == 0)
+    # where scores are kept, a server's sampler is held to them at every step, for nothing
+    gate = step == 0 or config.backend == "tinker"
+    update = improve(state.policy, completions, shaping, gate=gate)
     scores = state.policy.score(completions) if update is None else update.scores
     trained = time.perf_counter()
 
