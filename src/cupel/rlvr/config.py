@@ -12,19 +12,16 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
-from cupel.policy.config import Backend, PolicySettings
+from cupel.policy.config import REMOTE, Backend, PolicySettings
 from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE, REMOTE_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
-from cupel.policy.tinker_config import LOSSES
+from cupel.policy.tinker_config import check_method
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
 from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
 from cupel.rlvr.schedules import LearningRateShape
-
-REMOTE = ("openai", "tinker")
-"""Backends whose completions come from a server."""
 
 
 class HeldOutConfig(Config):
@@ -246,34 +243,14 @@ class TrainConfig(Config):
             )
         if self.backend in ("torch", "openai", "tinker") and self.model is None:
             raise ValueError(f"backend '{self.backend}' needs a model: a folder or a hub id")
-        if self.backend == "tinker":
-            self._check_tinker()
         try:
+            if self.backend == "tinker":
+                check_method(self.loss, uncertainty_kind=self.uncertainty_kind)
             self.policy.check_backend(self.backend)
             check_loss(self.loss)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
-
-    def _check_tinker(self) -> None:
-        """Refuse what a Tinker server can neither tell nor take."""
-        loss = self.loss
-        if self.uncertainty_kind == "entropy":
-            raise ValueError(
-                "uncertainty_kind = 'entropy' with backend 'tinker', whose server tells the "
-                "probability of the sampled token only; use 'surprisal', the default there"
-            )
-        if loss.kind not in LOSSES:
-            raise ValueError(
-                f"loss.kind = '{loss.kind}' with backend 'tinker'; its losses are "
-                f"{', '.join(LOSSES)}"
-            )
-        if loss.dual_clip is not None or loss.kl_coef > 0:
-            name = "dual_clip" if loss.dual_clip is not None else "kl_coef"
-            raise ValueError(
-                f"loss.{name} = {getattr(loss, name):g} with backend 'tinker', whose losses have "
-                "no such term; leave it out"
-            )
 
     @model_validator(mode="after")
     def _rate_agrees(self) -> TrainConfig:

@@ -17,13 +17,14 @@ from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
+from cupel.policy.config import REMOTE
 from cupel.policy.gate import sampler_statistics
 from cupel.policy.protocol import Metered, Policy
 from cupel.rlvr.advantages import advantages
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
 from cupel.rlvr.concurrency import in_force, observe_step
-from cupel.rlvr.config import REMOTE, TrainConfig, with_backend_defaults
+from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
 from cupel.rlvr.graders import describe_grader
