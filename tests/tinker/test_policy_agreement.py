@@ -175,8 +175,8 @@ def test_one_step_is_the_same_step(
 
     loss = LossConfig(normaliser=normaliser)
     theirs, ours = updated(remote, batch, loss), updated(local, batch, loss)
-    assert theirs.loss == pytest.approx(ours.loss, rel=1e-3, abs=1e-6)
-    assert theirs.grad_norm == pytest.approx(ours.grad_norm, rel=1e-3)
+    assert theirs.loss == pytest.approx(ours.loss, rel=1e-4, abs=1e-6)
+    assert theirs.grad_norm == pytest.approx(ours.grad_norm, rel=1e-4)
     assert theirs.trained_tokens == ours.trained_tokens
     assert theirs.ratio_mean == pytest.approx(1, abs=1e-4)
 
@@ -187,13 +187,13 @@ def test_one_step_is_the_same_step(
     moved = torch.cat([(after[name] - before[name]).flatten() for name in sorted(before)])
     expected = torch.cat([(mine[name] - before[name]).flatten() for name in sorted(before)])
     cosine = torch.nn.functional.cosine_similarity(moved, expected, dim=0)
-    assert float(cosine) >= 0.99
+    assert float(cosine) >= 0.999
     assert float(moved.norm() / expected.norm()) == pytest.approx(1, abs=0.02)
 
     new = drawn(remote, seed=5)
     mask_NT = new.mask_NT
     gap = np.abs(remote.score(new).logprobs_NT - local.score(new).logprobs_NT)[mask_NT]
-    assert gap.mean() < 1e-3
+    assert gap.max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]
 Backend = Literal["tiny", "torch", "toy", "openai", "tinker"]
 
+REMOTE = ("openai", "tinker")
+"""Backends whose completions come from a server."""
+
 
 class LoraSettings(Config):
     """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); not on a table or tiny."""

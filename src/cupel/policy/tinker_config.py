@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
+from cupel.policy.protocol import LossConfig
 
 Reduction = Literal["sum", "seq_mean"]
 """How a server adds up the losses of a batch's tokens: all of them, or the mean over rows of each
@@ -108,6 +109,29 @@ def check_tinker(settings: Any, *, defaults: Mapping[str, Any], lora: Mapping[st
     if not settings.lora.rank:
         raise ConfigError(
             "backend 'tinker' trains adapters; set policy.lora.rank (--lora-rank), such as 64"
+        )
+
+
+def check_method(loss: LossConfig, *, uncertainty_kind: str) -> None:
+    """Refuse what a Tinker server can neither tell nor take.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if uncertainty_kind == "entropy":
+        raise ConfigError(
+            "uncertainty_kind = 'entropy' with backend 'tinker', whose server tells the "
+            "probability of the sampled token only; use 'surprisal', the default there"
+        )
+    if loss.kind not in LOSSES:
+        raise ConfigError(
+            f"loss.kind = '{loss.kind}' with backend 'tinker'; its losses are {', '.join(LOSSES)}"
+        )
+    if loss.dual_clip is not None or loss.kl_coef > 0:
+        name = "dual_clip" if loss.dual_clip is not None else "kl_coef"
+        raise ConfigError(
+            f"loss.{name} = {getattr(loss, name):g} with backend 'tinker', whose losses have no "
+            "such term; leave it out"
         )
 
 

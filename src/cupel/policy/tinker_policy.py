@@ -61,6 +61,9 @@ PROBE_TEXT = "the sum of 1 and 2 is 3 , and that is right"
 VERIFIED_ROWS = 8
 """Rows on which the sampler is checked against the trainer before anything depends on it."""
 
+UNSURE, LEAST_UNSURE = -0.5, 8
+"""Tokens of at most this log-probability, and as many of them, tell what a server tells."""
+
 Float = NDArray[np.float64]
 
 
@@ -126,8 +129,8 @@ class TinkerPolicy:
         if temperature == 1 and top_p == 1:
             self._verify(told)
             return told
-        if self._tells_q is None and not self._tells_pi(told):
-            # at temperature 1 both are the same: only there can sampler and trainer be compared
+        if self._tells_q is None and self._find_told(told):
+            # only at temperature 1 are both the same, and sampler and trainer comparable
             self.sample(
                 prompts[:1],
                 group_size=group_size,
@@ -248,8 +251,6 @@ class TinkerPolicy:
         """Give the adapters' place on the server back; the end of the policy does the same."""
         if self._client is not None:
             self._client.close()
-            self._client = None
-        self._forget()
 
     def weights_sha256(self) -> None:
         """Return None: the weights are the server's, and only their path there is known."""
@@ -300,13 +301,20 @@ class TinkerPolicy:
         """The weights are others now."""
         self._sampler = self._scored = None
 
-    def _tells_pi(self, told: Completions) -> bool:
-        """Find out whether the server tells log pi (T = 1) or what it drew from."""
-        mask_NT = told.mask_NT
-        gap = self.score(told).logprobs_NT[mask_NT] - told.policy_logprobs_NT[mask_NT]
-        self._tells_q = float(np.abs(gap).mean()) > TOKEN_TOLERANCE
+    def _find_told(self, told: Completions) -> bool:
+        """Find out whether the server tells what it drew from, instead of log pi at T = 1.
+
+        Sure tokens have about the same probability at every temperature; only the others tell. A
+        batch with too few of them leaves the question to the next one.
+        """
+        scored_NT = self.score(told).logprobs_NT
+        unsure_NT = told.mask_NT & (scored_NT < UNSURE)
+        if unsure_NT.sum() < LEAST_UNSURE:
+            return False
+        gap = np.abs(scored_NT - told.policy_logprobs_NT)[unsure_NT]
+        self._tells_q = float(gap.mean()) > TOKEN_TOLERANCE
         self._verified = self._verified or not self._tells_q
-        return not self._tells_q
+        return self._tells_q
 
     def _with_both(self, told: Completions) -> Completions:
         """Put log q and log pi beside each other, for a q that is not pi.
@@ -314,14 +322,13 @@ class TinkerPolicy:
         Where the server tells pi, q is not known. Where it tells q, pi is the trainer's own, and
         the ratio gate compares the trainer with itself.
         """
+        kept = None if self._scored is None or self._scored[0] is not told else self._scored[1]
         if not self._tells_q:
             found = replace(told, sampler_logprobs_NT=None)
-            if self._scored is not None and self._scored[0] is told:
-                self._scored = (found, self._scored[1])
-            return found
-        scores = self.score(told)
-        found = replace(told, policy_logprobs_NT=scores.logprobs_NT)
-        self._scored = (found, scores)
+        else:
+            kept = kept or self.score(told)
+            found = replace(told, policy_logprobs_NT=kept.logprobs_NT)
+        self._scored = None if kept is None else (found, kept)
         return found
 
     def _verify(self, told: Completions) -> None:

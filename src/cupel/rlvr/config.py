@@ -12,11 +12,11 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
-from cupel.policy.config import Backend, PolicySettings
+from cupel.policy.config import REMOTE, Backend, PolicySettings
 from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE, REMOTE_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
-from cupel.policy.tinker_config import LOSSES
+from cupel.policy.tinker_config import check_method
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
 from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
@@ -246,9 +246,9 @@ class TrainConfig(Config):
             )
         if self.backend in ("torch", "openai", "tinker") and self.model is None:
             raise ValueError(f"backend '{self.backend}' needs a model: a folder or a hub id")
-        if self.backend == "tinker":
-            self._check_tinker()
         try:
+            if self.backend == "tinker":
+                check_method(self.loss, uncertainty_kind=self.uncertainty_kind)
             self.policy.check_backend(self.backend)
             check_loss(self.loss)
         except ConfigError as error:

@@ -17,6 +17,7 @@ from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
+from cupel.policy.config import REMOTE
 from cupel.policy.gate import sampler_statistics
 from cupel.policy.protocol import Metered, Policy
 from cupel.rlvr.advantages import advantages
