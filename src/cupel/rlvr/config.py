@@ -255,26 +255,6 @@ class TrainConfig(Config):
             raise ValueError(str(error)) from None
         return self
 
-    def _check_tinker(self) -> None:
-        """Refuse what a Tinker server can neither tell nor take."""
-        loss = self.loss
-        if self.uncertainty_kind == "entropy":
-            raise ValueError(
-                "uncertainty_kind = 'entropy' with backend 'tinker', whose server tells the "
-                "probability of the sampled token only; use 'surprisal', the default there"
-            )
-        if loss.kind not in LOSSES:
-            raise ValueError(
-                f"loss.kind = '{loss.kind}' with backend 'tinker'; its losses are "
-                f"{', '.join(LOSSES)}"
-            )
-        if loss.dual_clip is not None or loss.kl_coef > 0:
-            name = "dual_clip" if loss.dual_clip is not None else "kl_coef"
-            raise ValueError(
-                f"loss.{name} = {getattr(loss, name):g} with backend 'tinker', whose losses have "
-                "no such term; leave it out"
-            )
-
     @model_validator(mode="after")
     def _rate_agrees(self) -> TrainConfig:
         if self.lr_warmup_steps >= self.max_steps:
