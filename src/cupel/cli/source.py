@@ -36,6 +36,12 @@ set_setting_option = click.option(
     metavar="KEY.PATH=VALUE",
     help="Set any setting, e.g. --set loss.kind=ppo. Repeatable; flags win over it.",
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
+)
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
