@@ -1,4 +1,4 @@
-"""completions.html: what the models wrote, problem by problem, in one file that needs nothing else."""
+"""completions.html: what the models wrote, in one file that needs nothing else."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from cupel.analysis.completions import RIGHT_REWARD
 from cupel.errors import DataError
 from cupel.lab.store import RunRecord
-from cupel.report.viewer.content import Content, Filter, RunContent
+from cupel.report.viewer.content import MORE, Content, Filter, RunContent
 from cupel.report.viewer.selection import Cell, Chosen, choose
 
 GENERATIONS = "emergence/generations.jsonl"
@@ -35,11 +35,11 @@ _VALUES = ("entropies", "logprobs", "planning", "advantages")
 Key = tuple[int, int, int]
 
 
-def completions_content(runs: Sequence[RunRecord], *, limit: int, more: str) -> Content:
+def completions_content(runs: Sequence[RunRecord], *, limit: int) -> Content:
     """Return what the page shows of runs that wrote completions.
 
     Args:
-        limit: most completions shown. more: the command that shows more of them.
+        limit: most completions shown.
     """
     notes: list[str] = []
     cells: list[list[Cell]] = []
@@ -53,10 +53,11 @@ def completions_content(runs: Sequence[RunRecord], *, limit: int, more: str) -> 
             details[len(cells) :] = [{}]
             cells.append([])
     chosen = choose(cells, limit=limit)
+    present = {one.run for one in chosen}
     total = sum(cell.size for each in cells for cell in each)
     shown = sum(one.cell.size for one in chosen)
     if shown < total:
-        notes.insert(0, _left_out(shown, total, more))
+        notes.insert(0, _left_out(shown, total))
     return Content(
         kind="completions",
         levels=("Step", "Problem", "Completion"),
@@ -68,18 +69,18 @@ def completions_content(runs: Sequence[RunRecord], *, limit: int, more: str) -> 
                 groups=_groups(run, _of(chosen, place), details[place]),
             )
             for place, run in enumerate(runs)
-            if cells[place]
+            if place in present
         ],
         facts={"recorded": any(details)},
         notes=notes,
     )
 
 
-def _left_out(shown: int, total: int, more: str) -> str:
+def _left_out(shown: int, total: int) -> str:
     return (
         f"Showing {shown:,} of {total:,} completions, in whole groups: of every run the groups "
         "whose tokens were recorded first; the last step, the first, and steps spread between "
-        f"them. More: {more}"
+        f"them. More: {MORE}"
     )
 
 
@@ -149,35 +150,29 @@ def _group(
     cell: Cell, rows: Sequence[Mapping[str, Any]], details: Mapping[Key, Mapping[str, Any]]
 ) -> dict[str, Any]:
     first = rows[0]
-    kept = {"prompt": first.get("prompt"), "answer": first.get("answer")}
-    shown = [
-        _row(row, place, details.get((cell.step, cell.group, row.get("sample", place))))
-        for place, row in enumerate(rows)
-    ]
-    kind = next((details[key]["uncertainty_kind"] for key in details if key[:2] == _at(cell)), None)
+    keys = [(cell.step, cell.group, row.get("sample", place)) for place, row in enumerate(rows)]
+    tokens = [details.get(key) for key in keys]
+    kept = {
+        "prompt": first.get("prompt"),
+        "answer": first.get("answer"),
+        "uncertainty": next((one["uncertainty_kind"] for one in tokens if one is not None), None),
+    }
     return {
         "step": cell.step,
         "group": cell.group,
         "problem": str(first.get("problem_id") or f"group {cell.group}"),
         **{name: str(value) for name, value in kept.items() if value is not None},
-        **({} if kind is None else {"uncertainty": kind}),
-        "rows": shown,
+        "rows": [_row(row, key[2], one) for row, key, one in zip(rows, keys, tokens, strict=True)],
     }
 
 
-def _at(cell: Cell) -> tuple[int, int]:
-    return cell.step, cell.group
-
-
-def _row(
-    row: Mapping[str, Any], place: int, tokens: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], sample: Any, tokens: Mapping[str, Any] | None) -> dict[str, Any]:
     correct = _correct(row)
     outcome = {True: "correct", False: "wrong", None: "ungradable"}[correct]
     cut = row.get("finish_reason") == "length"
     text = row.get("completion", row.get("output", ""))
     shown: dict[str, Any] = {
-        "n": row.get("sample", place),
+        "n": sample,
         "tags": [outcome, "truncated"] if cut else [outcome],
         "reward": row.get("reward"),
         "found": row.get("answer_found"),
@@ -201,8 +196,9 @@ def _correct(row: Mapping[str, Any]) -> bool | None:
     elif isinstance(row.get("metadata"), Mapping) and "correctness" in row["metadata"]:
         value = row["metadata"]["correctness"]
     else:
-        value = row.get("reward")
-    return None if value is None else float(value) > 0.5
+        reward = row.get("reward")
+        value = None if reward is None else reward >= RIGHT_REWARD
+    return None if value is None else bool(value)
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from typing import Any, Literal
 Kind = Literal["completions", "snapshots", "puzzles"]
 
 
+MORE = "cupel report STUDY --completions N"
+"""What a reader types to see more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """A button that shows only the rows with one tag."""
