@@ -23,8 +23,8 @@ HOSTILE = (
 )
 """What a model may write by accident or by training; sample k of group 2 holds HOSTILE[k]."""
 
-_WORDS = ("first", " 17", " +", " 25", ",", " wait", " 7", " +", " 5", " =", " 12", ",", " so", " the",
-          " answer", " is", " 42")  # fmt: skip
+_WORDS = ("first", " 17", " +", " 25", ",", " wait", " 7", " +", " 5", " =", " 12", ",", " so")
+_END = (" the", " answer", " is", " 42")
 
 
 def write_study(folder: Path) -> Path:
@@ -74,7 +74,8 @@ def write_run(folder: Path, condition: str, seed: int, *, recorded: bool = True)
 def _row(
     step: int, group: int, sample: int, rng: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    pieces = [*_WORDS[: int(rng.integers(8, len(_WORDS) + 1))], ""]
+    words = (*_WORDS, *_END)
+    pieces = [*words[: int(rng.integers(8, len(words) + 1))], ""]
     cut = len(pieces) <= 12
     correct: bool | None = None if cut and sample == 3 else bool(rng.random() < 0.3 + 0.15 * step)
     if group == 2:

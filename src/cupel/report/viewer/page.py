@@ -157,8 +157,8 @@ def _controls(content: Content) -> str:
             '<fieldset id="colours"><legend>Colour tokens by</legend>'
             + _radio("colour", "entropy", "entropy", checked=True)
             + _radio("colour", "surprisal", "surprisal")
-            + _radio("colour", "before", "advantage before shaping")
-            + _radio("colour", "after", "advantage after shaping")
+            + _radio("colour", "before", "advantage before")
+            + _radio("colour", "after", "advantage after")
             + _radio("colour", "ratio", "shaping (after ÷ before)")
             + _radio("colour", "planning", "planning")
             + _radio("colour", "none", "nothing")
@@ -177,9 +177,9 @@ def _controls(content: Content) -> str:
     )
     return (
         f'<form id="controls" aria-label="What to show"><div class="selects">{selects}</div>'
-        f'<fieldset id="filters"><legend>Show</legend>{chips}</fieldset>'
+        f'<div class="ask"><fieldset id="filters"><legend>Show</legend>{chips}</fieldset>'
         '<label class="find">Find<input type="search" id="find" autocomplete="off" '
-        f'spellcheck="false"></label>{moves}{colours}{_keys(content)}</form>'
+        f'spellcheck="false"></label></div>{colours}{_keys(content)}</form>{moves}'
     )
 
 

@@ -5,13 +5,15 @@ const NAMED = {
   0x2029: "PS", 0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2060: "WJ",
   0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0xfeff: "BOM",
 };
+const CONTROLS = ["NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO",
+  "SI", "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US"];
 const ODD = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]/;
 
 const sign = (code) => {
   if (code === 0x0a) return "⏎";
   if (code === 0x09) return "⇥";
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  if (code === 0x7f) return "␡";
+  if (code < 0x20) return CONTROLS[code];
+  if (code === 0x7f) return "DEL";
   if (NAMED[code]) return NAMED[code];
   const hidden = (code >= 0x80 && code < 0xa0) || (code >= 0xd800 && code < 0xe000)
     || (code >= 0x2061 && code < 0x2070) || (code >= 0xfff9 && code < 0xfffc)
