@@ -14,7 +14,7 @@ from cupel.arc.evaluation_rows import PUZZLES, grid_of
 from cupel.arc.pictures import COLOUR_NOTE, LIGHT_TEXT, NAMES, PALETTE, difference
 from cupel.errors import DataError
 from cupel.lab.files import read_json_lines
-from cupel.report.arc_predictions import standing
+from cupel.report.arc.predictions import standing
 from cupel.report.viewer.content import MORE, Content, Filter, RunContent
 
 FILTERS = (
