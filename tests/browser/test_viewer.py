@@ -230,3 +230,14 @@ def test_axe_finds_nothing_serious(browser: Browser, viewer_page: Path, scheme: 
         found = axe.run(page).response["violations"]
         assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
     context.close()
+
+
+def test_a_reader_lands_on_recorded_tokens_and_stays_with_them(open_page: OpenPage) -> None:
+    page = open_page("#condition=grpo%2Bnone&seed=42&step=3")
+    assert page.locator(".card .t").count() > 0
+    page.get_by_role("radio", name="tokens recorded").check(force=True)
+    page.get_by_label("Previous step").click()
+    assert at(page)["step"] == "0"
+    assert page.locator(".card .t").count() > 0
+    marked = page.locator("#problem option").all_inner_texts()
+    assert [label.startswith("◆") for label in marked] == [True, True, False]

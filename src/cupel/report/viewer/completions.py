@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -27,12 +29,43 @@ FILTERS = (
     Filter(tag="wrong", label="wrong"),
     Filter(tag="truncated", label="truncated"),
     Filter(tag="ungradable", label="ungradable"),
+    Filter(tag="recorded", label="tokens recorded"),
 )
 
-_KEY = re.compile(rb'\{"step":(\d+),"problem_id":"(?:[^"\\]|\\.)*","group":(\d+),')
+MOST_BYTES = 12_000_000
+"""Rows read from disk for one page; packed, they come to about its 3 MB."""
+
+_KEY = re.compile(rb'\{"step":(\d+),"problem_id":"(?:[^"\\]|\\.)*","group":(\d+),"sample":(\d+),')
 _VALUES = ("entropies", "logprobs", "planning", "advantages")
 
 Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """Where a run's lines stand, by step, group and sample: offset and length in their file."""
+
+    texts: Mapping[Key, tuple[int, int]]
+    tokens: Mapping[Key, tuple[int, int]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The run's groups."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for key, (_, length) in self.texts.items():
+            recorded = self.tokens.get(key)
+            groups.setdefault(key[:2], []).append(length + (recorded[1] if recorded else 0))
+        detailed = {key[:2] for key in self.tokens}
+        return [
+            Cell(
+                step=step,
+                group=group,
+                size=len(weights),
+                detailed=(step, group) in detailed,
+                weight=sum(weights),
+            )
+            for (step, group), weights in groups.items()
+        ]
 
 
 def completions_content(runs: Sequence[RunRecord], *, limit: int) -> Content:
@@ -42,18 +75,20 @@ def completions_content(runs: Sequence[RunRecord], *, limit: int) -> Content:
         limit: most completions shown.
     """
     notes: list[str] = []
-    cells: list[list[Cell]] = []
-    details: list[dict[Key, Mapping[str, Any]]] = []
+    found: list[tuple[RunRecord, Index]] = []
     for run in runs:
         try:
-            details.append(_details(run))
-            cells.append(_cells(run, details[-1]))
+            found.append((run, _index(run)))
         except DataError as error:
             notes.append(f"{run.condition}, seed {run.seed} is left out: {error}")
-            details[len(cells) :] = [{}]
-            cells.append([])
-    chosen = choose(cells, limit=limit)
-    present = {one.run for one in chosen}
+    cells = [index.cells for _, index in found]
+    chosen = choose(cells, limit=limit, most_weight=MOST_BYTES)
+    contents = []
+    for place, (run, index) in enumerate(found):
+        groups = _groups(run, index, _of(chosen, place))
+        if groups:
+            name = run.condition or run.folder.name
+            contents.append(RunContent(condition=name, seed=run.seed, groups=groups))
     total = sum(cell.size for each in cells for cell in each)
     shown = sum(one.cell.size for one in chosen)
     if shown < total:
@@ -62,16 +97,8 @@ def completions_content(runs: Sequence[RunRecord], *, limit: int) -> Content:
         kind="completions",
         levels=("Step", "Problem", "Completion"),
         filters=FILTERS,
-        runs=[
-            RunContent(
-                condition=run.condition or run.folder.name,
-                seed=run.seed,
-                groups=_groups(run, _of(chosen, place), details[place]),
-            )
-            for place, run in enumerate(runs)
-            if place in present
-        ],
-        facts={"recorded": any(details)},
+        runs=contents,
+        facts={"recorded": any(index.tokens for _, index in found)},
         notes=notes,
     )
 
@@ -80,7 +107,7 @@ def _left_out(shown: int, total: int) -> str:
     return (
         f"Showing {shown:,} of {total:,} completions, in whole groups: of every run the groups "
         "whose tokens were recorded first; the last step, the first, and steps spread between "
-        f"them. More: {MORE}"
+        f"them. More, as far as 3 MB hold it: {MORE}"
     )
 
 
@@ -89,78 +116,92 @@ def _of(chosen: Iterable[Chosen], run: int) -> list[Cell]:
     return sorted(cells, key=lambda cell: (cell.step, cell.group))
 
 
-def _cells(run: RunRecord, details: Mapping[Key, Any]) -> list[Cell]:
-    """Find every group of a run's completions without parsing what is not needed."""
-    run.refuse_changed(GENERATIONS)
-    detailed = {key[:2] for key in details}
-    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+def _index(run: RunRecord) -> Index:
+    return Index(
+        texts=_lines(run, GENERATIONS), tokens=_lines(run, TOKENS) if run.has(TOKENS) else {}
+    )
+
+
+def _lines(run: RunRecord, stream: str) -> dict[Key, tuple[int, int]]:
+    """Find every line of a stream without parsing what is not needed."""
+    run.refuse_changed(stream)
+    found: dict[Key, tuple[int, int]] = {}
     names: dict[tuple[int, str], int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     offset = 0
-    path = run.folder / GENERATIONS
+    path = run.folder / stream
     with path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
             if not line.endswith(b"\n") and run.status == "running":
                 break
-            key = _key_of(line, names, f"{path}:{number}")
-            groups.setdefault(key, []).append((offset, len(line)))
+            key = _key_of(line, names, sizes, f"{path}:{number}")
+            found[key] = (offset, len(line))
             offset += len(line)
-    return [
-        Cell(step=key[0], group=key[1], size=len(at), detailed=key in detailed, lines=tuple(at))
-        for key, at in groups.items()
-    ]
+    return found
 
 
-def _key_of(line: bytes, names: dict[tuple[int, str], int], where: str) -> tuple[int, int]:
-    """Return step and group; files of earlier systems tell groups by problem or prompt only."""
-    found = _KEY.match(line)
-    if found is not None:
-        return int(found[1]), int(found[2])
+def _key_of(
+    line: bytes,
+    names: dict[tuple[int, str], int],
+    sizes: dict[tuple[int, int], int],
+    where: str,
+) -> Key:
+    """Return step, group and sample; files of earlier systems tell groups by their prompts only."""
+    matched = _KEY.match(line)
+    if matched is not None and line.endswith(b"}\n"):
+        return int(matched[1]), int(matched[2]), int(matched[3])
     row = _parsed(line, where)
-    step = row.get("step", 0)
-    if isinstance(row.get("group"), int):
-        return step, row["group"]
-    name = (step, str(row.get("problem_id") or row.get("prompt")))
-    known = sum(1 for other in names if other[0] == step)
-    return step, names.setdefault(name, known)
+    step, group = row.get("step", 0), row.get("group")
+    if not isinstance(group, int):
+        name = (step, str(row.get("problem_id") or row.get("prompt")))
+        known = sum(1 for other in names if other[0] == step)
+        group = names.setdefault(name, known)
+    sample = sizes.get((step, group), 0)
+    sizes[step, group] = sample + 1
+    return step, group, row.get("sample", sample)
 
 
-def _details(run: RunRecord) -> dict[Key, Mapping[str, Any]]:
-    """Return the recorded tokens by step, group and sample; empty where the run has none."""
-    if not run.has(TOKENS):
-        return {}
-    return {(row["step"], row["group"], row["sample"]): row for row in run.rows(TOKENS)}
-
-
-def _groups(
-    run: RunRecord, cells: Sequence[Cell], details: Mapping[Key, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    path = run.folder / GENERATIONS
-    groups = []
-    with path.open("rb") as handle:
-        for cell in cells:
-            rows = []
-            for offset, length in cell.lines:
-                handle.seek(offset)
-                rows.append(_parsed(handle.read(length), f"{path}, byte {offset}"))
-            groups.append(_group(cell, rows, details))
+def _groups(run: RunRecord, index: Index, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Read the chosen groups; `cells` are in reading order."""
+    wanted: dict[tuple[int, int], list[Key]] = {(cell.step, cell.group): [] for cell in cells}
+    for key in index.texts:
+        if key[:2] in wanted:
+            wanted[key[:2]].append(key)
+    tokens = {key: at for key, at in index.tokens.items() if key[:2] in wanted}
+    with ExitStack() as stack:
+        texts = stack.enter_context((run.folder / GENERATIONS).open("rb"))
+        details = stack.enter_context((run.folder / TOKENS).open("rb")) if tokens else None
+        groups = []
+        for keys in wanted.values():
+            rows = [_read(texts, index.texts[key]) for key in keys]
+            recorded = [
+                _read(details, tokens[key]) if details is not None and key in tokens else None
+                for key in keys
+            ]
+            groups.append(_group(keys, rows, recorded))
     return groups
 
 
+def _read(handle: BinaryIO, at: tuple[int, int]) -> dict[str, Any]:
+    handle.seek(at[0])
+    return _parsed(handle.read(at[1]), f"{handle.name}, byte {at[0]}")
+
+
 def _group(
-    cell: Cell, rows: Sequence[Mapping[str, Any]], details: Mapping[Key, Mapping[str, Any]]
+    keys: Sequence[Key],
+    rows: Sequence[Mapping[str, Any]],
+    tokens: Sequence[Mapping[str, Any] | None],
 ) -> dict[str, Any]:
-    first = rows[0]
-    keys = [(cell.step, cell.group, row.get("sample", place)) for place, row in enumerate(rows)]
-    tokens = [details.get(key) for key in keys]
+    first, (step, group, _) = rows[0], keys[0]
     kept = {
         "prompt": first.get("prompt"),
         "answer": first.get("answer"),
         "uncertainty": next((one["uncertainty_kind"] for one in tokens if one is not None), None),
     }
     return {
-        "step": cell.step,
-        "group": cell.group,
-        "problem": str(first.get("problem_id") or f"group {cell.group}"),
+        "step": step,
+        "group": group,
+        "problem": str(first.get("problem_id") or f"group {group}"),
         **{name: str(value) for name, value in kept.items() if value is not None},
         "rows": [_row(row, key[2], one) for row, key, one in zip(rows, keys, tokens, strict=True)],
     }
@@ -182,6 +223,7 @@ def _row(row: Mapping[str, Any], sample: Any, tokens: Mapping[str, Any] | None) 
     }
     if tokens is not None:
         del shown["text"]
+        shown["tags"].append("recorded")
         shown |= {"pieces": tokens["pieces"], "before": tokens["advantage"]}
         shown |= {name: tokens[name] for name in _VALUES if tokens.get(name) is not None}
         if not tokens["trained"]:

@@ -25,7 +25,7 @@ from cupel.report.viewer.puzzles import puzzles_content
 from cupel.report.viewer.snapshots import LABELS, snapshots_content
 
 PAGE = "completions.html"
-DEFAULT_COMPLETIONS = 1000
+DEFAULT_COMPLETIONS = 2000
 """Completions a page shows unless told otherwise."""
 
 MAX_BYTES = 3_000_000
@@ -167,7 +167,7 @@ def _controls(content: Content) -> str:
     if content.kind == "puzzles":
         colours = (
             '<label class="box"><input type="checkbox" id="digits"> digits in cells</label>'
-            '<div id="legend"></div>'
+            '<div id="legend" class="scale"></div>'
         )
     moves = (
         '<div class="moves" role="group" aria-label="Matches">'

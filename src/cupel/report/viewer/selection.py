@@ -18,14 +18,14 @@ class Cell:
     Attributes:
         group: its place in the step. size: how many completions it has.
         detailed: whether every token of it was recorded.
-        lines: offset and length of each completion's line in its file.
+        weight: bytes of its rows on disk.
     """
 
     step: int
     group: int
     size: int
     detailed: bool
-    lines: tuple[tuple[int, int], ...] = ()
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,10 @@ class Chosen:
     cell: Cell
 
 
-def choose(runs: Sequence[Sequence[Cell]], *, limit: int) -> list[Chosen]:
-    """Return whole groups of all runs in order of priority, up to `limit` completions.
+def choose(
+    runs: Sequence[Sequence[Cell]], *, limit: int, most_weight: int | None = None
+) -> list[Chosen]:
+    """Return whole groups of all runs in order of priority, up to `limit` completions and a weight.
 
     Runs take turns. Within a run groups whose tokens were recorded come before the others; the
     last step comes first, then the first, then steps that halve the gaps; two groups a step at a
@@ -45,15 +47,17 @@ def choose(runs: Sequence[Sequence[Cell]], *, limit: int) -> list[Chosen]:
     """
     queues = [by_priority(cells) for cells in runs]
     chosen: list[Chosen] = []
-    total = 0
+    total = weight = 0
     for turn in range(max((len(queue) for queue in queues), default=0)):
         for run, queue in enumerate(queues):
             if turn >= len(queue):
                 continue
-            if chosen and total + queue[turn].size > limit:
+            cell = queue[turn]
+            heavy = most_weight is not None and weight + cell.weight > most_weight
+            if chosen and (heavy or total + cell.size > limit):
                 return chosen
-            chosen.append(Chosen(run=run, cell=queue[turn]))
-            total += queue[turn].size
+            chosen.append(Chosen(run=run, cell=cell))
+            total, weight = total + cell.size, weight + cell.weight
     return chosen
 
 

@@ -106,6 +106,15 @@ const demonstrations = (group, facts) => make("div", "grids", ...group.demos.map
   make("div", "demo", figure(`demonstration ${place + 1}`, "", input, facts),
     make("span", "", "→"), figure("output", "", output, facts))));
 
+const paletteLegend = (facts) => {
+  const parts = facts.palette.map((colour, digit) => {
+    const one = swatch("", `${digit} ${facts.names[digit]}`);
+    one.firstChild.style.background = colour;
+    return one;
+  });
+  return [make("div", "swatches", ...parts), make("p", "", facts.note)];
+};
+
 const named = (label, text) => {
   const box = inert(make("bdi", "text"), text);
   box.dir = "auto";
@@ -124,7 +133,7 @@ const problemPanel = (data, run, group) => {
   if (group.demos) parts.push(demonstrations(group, data.facts));
   if (data.kind === "completions" && !group.rows.some((row) => row.pieces)) {
     parts.push(make("p", "empty", data.facts.recorded
-      ? "The tokens of this group were not recorded, so its texts are plain. token_log_every and token_log_groups say which are."
+      ? "The tokens of this group were not recorded, so its texts are plain. ◆ marks those that were; token_log_every and token_log_groups say how many."
       : "This run recorded no values of single tokens, so its texts are plain: token_log_every = 0, or it is older than that record."));
   } else if (group.uncertainty) {
     parts.push(make("p", "lede", `Credit of this run was shaped by ${group.uncertainty.replace("_", " ")}.`));

@@ -1,4 +1,5 @@
 // Tokens as coloured spans: one value a token, eight steps of colour, and a legend with its numbers.
+// Uncertainty is mostly small, so its steps grow with the square: the low values can be told apart.
 const COLOURS = {
   entropy: { name: "entropy of the next-token distribution, nats", of: (row, t) => row.entropies && row.entropies[t] },
   surprisal: { name: "surprisal, −log p of the sampled token, nats", of: (row, t) => row.logprobs && -row.logprobs[t] },
@@ -36,7 +37,7 @@ const scalesOf = (places) => {
 const levelClass = (key, value, top) => {
   if (typeof value !== "number" || key === "none") return "";
   if (key === "planning") return value ? "on" : "";
-  if (!COLOURS[key].both) return "u" + Math.min(8, Math.floor((8 * Math.max(0, value)) / top));
+  if (!COLOURS[key].both) return "u" + Math.min(8, Math.floor(8 * Math.sqrt(Math.max(0, value) / top)));
   const level = Math.min(4, Math.ceil((4 * Math.abs(value)) / top - 1e-9));
   return level ? (value > 0 ? "p" : "m") + level : "";
 };
@@ -91,7 +92,7 @@ const legendOf = (key, top) => {
     }
   } else if (key !== "none") {
     for (let level = 0; level <= 8; level += 1) {
-      parts.push(swatch("u" + level, number((top * level) / 8) + (level === 8 ? " or more" : "")));
+      parts.push(swatch("u" + level, number(top * (level / 8) ** 2, 2) + (level === 8 ? " or more" : "")));
     }
   }
   const underline = key === "planning" ? [] : [swatch("plan", "underlined: planning token")];

@@ -9,6 +9,7 @@ const start = (data) => {
   let matches = places, drawn = null, missing = "";
 
   const here = () => places[state.at];
+  const isRecorded = (group) => group.rows.some((row) => row.pieces);
   const groupRows = () => here().group.rows.map((row) => places[row.at]);
   const matchesHere = () => new Set(matches.filter((place) => place.group === here().group).map((place) => place.row.at));
 
@@ -35,7 +36,8 @@ const start = (data) => {
     matches = matching(places, state.show, state.find);
     missing = "";
     if (!words.has("condition")) {
-      if (matches.length && !matches.includes(here())) state.at = matches[0].row.at;
+      const first = matches.find((place) => place.row.pieces) || matches[0];
+      if (first) state.at = first.row.at;
       return;
     }
     const told = ["condition", "seed", "step", "problem", "group", "row"].filter((key) => words.has(key));
@@ -49,7 +51,13 @@ const start = (data) => {
       if (depth > best) [best, found] = [depth, place.row.at];
     });
     if (best < told.length) missing = `The address names a ${told[best]} that is not on this page; this is the nearest.`;
-    state.at = found;
+    state.at = words.has("row") ? found : closest(places[found], words.has("problem"));
+  };
+  // without a row in the address: one that matches, of a recorded group where no problem is named
+  const closest = ({ run, group, row }, named) => {
+    const same = matches.filter((place) => named ? place.group === group : place.run === run && place.group.step === group.step);
+    const best = same.find((place) => !named && place.row.pieces) || same.find((place) => place.group === group) || same[0];
+    return best ? best.row.at : row.at;
   };
   const disabled = (key) => key in scales && scales[key] === null;
 
@@ -70,15 +78,17 @@ const start = (data) => {
     options(byId("condition"), conditions.map((one) => [one, oneLine(one)]), run.condition);
     const seeds = data.runs.filter((one) => one.condition === run.condition).map((one) => one.seed);
     options(byId("seed"), seeds.map((seed) => [seed, seed === null ? "–" : seed]), run.seed);
+    byId("pick-condition").hidden = conditions.length < 2 && data.runs[0].seed === null;
     byId("pick-seed").hidden = data.runs.every((one) => one.seed === null);
     if (byId("step")) options(byId("step"), unique(run.groups.map((one) => one.step)).map((step) => [step, step]), group.step);
     const problems = run.groups.map((one, g) => [g, one]).filter(([, one]) => one.step === group.step);
     options(byId("problem"), problems.map(([g, one]) => [g, problemLabel(one)]), here().g);
   };
   const problemLabel = (group) => {
+    if (data.kind !== "completions") return oneLine(group.problem, 40);
     const right = group.rows.filter((row) => row.tags.includes("correct")).length;
-    const count = data.kind === "completions" ? ` · ${right} of ${group.rows.length} correct` : "";
-    return oneLine(group.problem, 40) + count;
+    const asked = group.prompt ? ` · ${oneLine(group.prompt, 26)}` : "";
+    return `${isRecorded(group) ? "◆ " : ""}${oneLine(group.problem, 14)}${asked} · ${right}/${group.rows.length} correct`;
   };
   const CARDS = { completions: completionCard, snapshots: snapshotCard, puzzles: puzzleCard };
   const drawGroup = () => {
@@ -181,19 +191,18 @@ const start = (data) => {
     const steps = unique(run.groups.filter(usable).map((one) => one.step)).filter((one) => by * (one - group.step) > 0);
     if (steps.length) toStep(by > 0 ? steps[0] : steps[steps.length - 1], usable, focus);
   };
+  // the same problem, or else a group with recorded tokens where the present one has them
+  const likest = (groups, group) => groups.find((one) => one.problem === group.problem)
+    || (isRecorded(group) && groups.find(isRecorded)) || groups.find((one) => one.group === group.group) || groups[0];
   const toStep = (wanted, usable = () => true, focus = false) => {
     const { run, group } = here();
-    const there = run.groups.filter((one) => one.step === wanted && usable(one));
-    const same = there.find((one) => one.problem === group.problem) || there.find((one) => one.group === group.group);
-    goto(firstOf(same || there[0]), focus);
+    goto(firstOf(likest(run.groups.filter((one) => one.step === wanted && usable(one)), group)), focus);
   };
   const toRun = (run) => {
     const { group } = here();
     const gap = (one) => Math.abs(one.step - group.step);
     const nearest = Math.min(...run.groups.map(gap));
-    const there = run.groups.filter((one) => gap(one) === nearest);
-    const same = there.find((one) => one.problem === group.problem) || there.find((one) => one.group === group.group);
-    goto(firstOf(same || there[0]));
+    goto(firstOf(likest(run.groups.filter((one) => gap(one) === nearest), group)));
   };
   const pick = {
     condition: (value) => {
@@ -297,6 +306,7 @@ const start = (data) => {
     input.disabled = disabled(input.value) || (!data.facts.recorded && input.value !== "none");
   }
   if (data.kind === "completions" && !data.facts.recorded) state.colour = "none";
+  if (data.kind === "puzzles") byId("legend").replaceChildren(...paletteLegend(data.facts));
   addEventListener("hashchange", () => { follow(); draw(); });
   follow();
   draw();
