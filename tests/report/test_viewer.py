@@ -19,6 +19,7 @@ from cupel.arc.grids import make_puzzle
 from cupel.arc.voting import Prediction, ballots
 from cupel.cli.app import program
 from cupel.errors import DataError
+from cupel.report import write_report
 from cupel.report.viewer import PAGE, page, write_viewer
 from cupel.report.viewer.selection import Cell, by_priority, choose, spread
 from cupel.teach.labelling.files import write_labels
@@ -214,3 +215,13 @@ def test_cupel_report_of_one_run_writes_the_page(tmp_path: Path) -> None:
     assert shown(data_of(run / PAGE)) == 8
     refused = CliRunner().invoke(program, ["report", str(run), "--completions", "0"])
     assert refused.exit_code == 2
+
+
+def test_the_report_leads_to_the_page_once_it_is_there(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    link = f'href="{PAGE}"'
+    assert link not in write_report(study).read_text()
+    found = write_viewer(study)
+    assert found is not None
+    assert link in write_report(study).read_text()
+    assert 'href="report.html"' in found.read_text()
