@@ -164,13 +164,16 @@ def execute(
     return outcome
 
 
-def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = True) -> None:
-    """Judge a study and write its analysis, figures and report.
+def judge_and_report(
+    folder: Path, *, complete: bool = True, figures: bool = True, completions: int | None = None
+) -> None:
+    """Judge a study and write its analysis, figures, completions page and report.
 
     Args:
         complete: False when runs failed or are missing; a study that then cannot be judged still
             gets its report, and the reason is told.
         figures: also write the static figures for papers.
+        completions: most completions on completions.html; None: the page's own default.
 
     Raises:
         DataError: a complete study cannot be judged.
@@ -178,6 +181,7 @@ def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = Tru
     from cupel.analysis import judge
     from cupel.errors import DataError, MissingExtraError
     from cupel.report import write_figures, write_report
+    from cupel.report.viewer import DEFAULT_COMPLETIONS, write_viewer
 
     try:
         judge(folder)
@@ -190,6 +194,7 @@ def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = Tru
             write_figures(folder)
         except MissingExtraError as error:
             console.warn(f"no figures beside the report: {error}")
+    write_viewer(folder, completions=completions or DEFAULT_COMPLETIONS)
     write_report(folder)
 
 

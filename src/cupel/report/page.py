@@ -20,6 +20,7 @@ from cupel.report.palette import css_variables
 from cupel.report.tables import endpoints_of
 from cupel.report.verdict import verdict_card
 from cupel.report.view import StudyView, load_view
+from cupel.report.viewer import PAGE as COMPLETIONS
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -113,6 +114,8 @@ def _header(view: StudyView) -> str:
             ("provenance", "Provenance"),
         )
     )
+    if (view.folder / COMPLETIONS).is_file():
+        links += f'<a href="{COMPLETIONS}">Completions →</a>'
     shape = f"{count_text(len(study.labels), 'condition')} × {count_text(len(study.seeds), 'seed')}"
     question = f'<p class="question">{escape(study.question)}</p>' if study.question else ""
     return (
