@@ -22,7 +22,7 @@ from cupel.report.formats import count_text
 from cupel.report.painting import Painter, StillPainter
 from cupel.report.panels import Panels
 from cupel.report.reproduce import reproduce_section
-from cupel.report.tables import endpoints_of
+from cupel.report.tables import Endpoints, endpoints_of
 from cupel.report.verdict import verdict_card
 from cupel.report.view import StudyView, load_view
 
@@ -91,11 +91,12 @@ def report_html(study_folder: Path) -> str:
         DataError: the folder is no study, or its manifest is damaged.
         ConfigError: its study.toml is not valid.
     """
-    parts = page_parts(load_view(study_folder), StillPainter())
+    view = load_view(study_folder)
+    parts = page_parts(view, StillPainter(), endpoints_of(view))
     return document(parts.title, page_body(parts), foot=_FOOT)
 
 
-def page_parts(view: StudyView, painter: Painter) -> Parts:
+def page_parts(view: StudyView, painter: Painter, endpoints: Endpoints) -> Parts:
     """Return the pieces of a study's page, its figures drawn by `painter`."""
     evidence: Evidence | None = None
     problem = None
@@ -105,7 +106,8 @@ def page_parts(view: StudyView, painter: Painter) -> Parts:
             evidence = with_margin(evidence, view.record.study)
     except DataError as error:
         problem = str(error)
-    found = {name: html for name, html in _sections(view, evidence, painter).items() if html}
+    pieces = _sections(view, evidence, painter, endpoints)
+    found = {name: html for name, html in pieces.items() if html}
     return Parts(
         title=f"{view.record.study.name} · Cupel",
         header=_header(view, list(found)),
@@ -117,12 +119,19 @@ def page_parts(view: StudyView, painter: Painter) -> Parts:
 
 def page_body(parts: Parts) -> str:
     """Return the pieces in their order."""
-    return parts.header + parts.verdict + parts.legend + "".join(parts.sections.values())
+    return "".join(pieces_in_order(parts).values())
 
 
-def _sections(view: StudyView, evidence: Evidence | None, painter: Painter) -> dict[str, str]:
+def pieces_in_order(parts: Parts) -> dict[str, str]:
+    """Return the pieces by the id of their element, as they follow each other."""
+    first = {"header": parts.header, "verdict": parts.verdict, "legend": parts.legend}
+    return first | dict(parts.sections)
+
+
+def _sections(
+    view: StudyView, evidence: Evidence | None, painter: Painter, endpoints: Endpoints
+) -> dict[str, str]:
     declared = read_declarations(view.record.manifest)
-    endpoints = endpoints_of(view)
     panels = Panels(view, declared, painter)
     return {
         "learning": panels.learning(),

@@ -60,8 +60,8 @@ class Table:
 def endpoints_of(view: StudyView) -> Endpoints:
     """Return the primary endpoint of every run, failed ones by the declared policy.
 
-    In a study whose finished runs do not all hold the endpoint, each run stands for itself, and
-    those without it are absent.
+    In a study whose finished runs do not all hold the endpoint, each run stands for itself; those
+    without it, and those that are still running, are absent.
     """
     study = view.record.study
     records = [run.record for run in view.runs if run.problem is None]
@@ -75,6 +75,8 @@ def endpoints_of(view: StudyView) -> Endpoints:
     except DataError:
         found = []
         for record in records:
+            if record.status == "running":
+                continue
             with suppress(DataError):
                 found.append(observe(record, study.endpoint))
     return {outcome.run.folder: outcome for outcome in found}

@@ -208,29 +208,40 @@ def load_view(folder: Path) -> StudyView:
         ConfigError: its study.toml is not valid.
     """
     record = read_study(folder)
-    runs = tuple(_run_view(run, record.study.labels) for run in record.runs)
+    runs = tuple(_read_run_view(run, record.study.labels) for run in record.runs)
     return StudyView(record=record, runs=runs, inks=inks(record.study.labels))
 
 
-def _run_view(record: RunRecord, labels: Sequence[str]) -> RunView:
+def _read_run_view(record: RunRecord, labels: Sequence[str]) -> RunView:
     problems: list[str] = []
-    if record.condition not in labels:
-        problems.append(f"its condition '{record.condition}' is not in study.toml")
     streams: dict[str, Sequence[Mapping[str, Any]]] = {}
     for stream in ("metrics.jsonl", "evaluations.jsonl"):
-        streams[stream] = ()
         if record.has(stream):
             try:
                 streams[stream] = record.rows(stream)
             except DataError as error:
                 problems.append(str(error))
+    return run_view(record, labels, streams, problems=problems)
+
+
+def run_view(
+    record: RunRecord,
+    labels: Sequence[str],
+    streams: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    problems: Sequence[str] = (),
+) -> RunView:
+    """Return a run as the report shows it, from rows that were read already."""
+    found = list(problems)
+    if record.condition not in labels:
+        found.insert(0, f"its condition '{record.condition}' is not in study.toml")
     return RunView(
         record=record,
         condition=record.condition or "unknown",
         seed=-1 if record.seed is None else record.seed,
-        rows=streams["metrics.jsonl"],
-        evaluations=streams["evaluations.jsonl"],
-        problem="; ".join(problems) or None,
+        rows=streams.get("metrics.jsonl", ()),
+        evaluations=streams.get("evaluations.jsonl", ()),
+        problem="; ".join(found) or None,
     )
 
 
