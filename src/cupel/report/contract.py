@@ -31,7 +31,7 @@ def plan_section(view: StudyView, evidence: Evidence | None) -> str:
     return (
         f'<div class="two"><div>{definitions(_plan_pairs(view))}</div>'
         f"<div><h3>Deviations</h3>{listed}</div></div>"
-        f"<details><summary>The study file, in full</summary><pre>{escape(study)}</pre></details>"
+        f"<details><summary>The study file, in full</summary><pre tabindex=0>{escape(study)}</pre></details>"
     )
 
 
@@ -52,12 +52,12 @@ def provenance_section(view: StudyView, evidence: Evidence | None) -> str:
         lines = "\n".join(f"{name}=={version}" for name, version in packages.items())
         more = (
             f"<details><summary>{count_text(len(packages), 'package')}</summary>"
-            f"<pre>{escape(lines)}</pre></details>"
+            f"<pre tabindex=0>{escape(lines)}</pre></details>"
         )
     rest = {key: value for key, value in manifest.items() if key not in {"provenance", "runs"}}
     more += (
         "<details><summary>The manifest, without its runs</summary>"
-        f"<pre>{escape(json.dumps(rest, indent=2, ensure_ascii=False))}</pre></details>"
+        f"<pre tabindex=0>{escape(json.dumps(rest, indent=2, ensure_ascii=False))}</pre></details>"
     )
     return definitions(pairs) + more
 

@@ -36,7 +36,7 @@ def reproduce_section(view: StudyView) -> str:
         if isinstance(argv, list) and argv
         else "<p>The command that planned it was not recorded.</p>"
     )
-    return f"{typed}<pre>{escape(chr(10).join(lines))}</pre>{_notes(facts)}{_single_runs(manifest)}"
+    return f"{typed}<pre tabindex=0>{escape(chr(10).join(lines))}</pre>{_notes(facts)}{_single_runs(manifest)}"
 
 
 def _code_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -81,7 +81,7 @@ def _single_runs(manifest: Mapping[str, Any]) -> str:
     return (
         f"<details><summary>{count_text(len(lines), 'run')} one by one (run_commands.sh): each "
         "continues or skips what is there</summary>"
-        f"<pre>{escape(chr(10).join(lines))}</pre></details>"
+        f"<pre tabindex=0>{escape(chr(10).join(lines))}</pre></details>"
     )
 
 

@@ -399,6 +399,7 @@
   const focusOn = (condition) => {
     if (focus === condition) return;
     focus = condition;
+    if (focus === null) delete root.dataset.focus; else root.dataset.focus = focus;
     redraw();
     for (const line of document.querySelectorAll("path[data-c]")) line.classList.toggle("dim", focus !== null && line.dataset.c !== focus);
   };

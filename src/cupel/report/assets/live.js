@@ -27,6 +27,12 @@
     for (const figure of within.querySelectorAll("figure.fig:not(.slope)")) seen.observe(figure);
   };
 
+  const nameOf = (element, piece) => { // what a control is, so that its successor gets the focus
+    const within = element.closest("[id]")?.id ?? piece.id;
+    const kind = element.tagName;
+    const alike = [...piece.querySelectorAll(kind)].filter((each) => (each.closest("[id]")?.id ?? piece.id) === within);
+    return { within, kind, place: alike.indexOf(element) };
+  };
   const replace = (id, html, order) => {
     const old = document.getElementById(id);
     const frame = document.createElement("template");
@@ -38,13 +44,13 @@
     } else {
       const open = [...old.querySelectorAll("details")].map((each) => each.open);
       const focused = old.contains(document.activeElement) ? document.activeElement : null;
-      const path = focused && [...old.querySelectorAll("button, input, select, a, [tabindex]")].indexOf(focused);
+      const path = focused && nameOf(focused, old);
       const caret = focused?.selectionStart;
       old.replaceWith(fresh);
       [...fresh.querySelectorAll("details")].forEach((each, place) => { if (place < open.length) each.open = open[place]; });
       document.dispatchEvent(new CustomEvent("cupel:parts", { detail: fresh }));
       if (focused) {
-        const again = [...fresh.querySelectorAll("button, input, select, a, [tabindex]")][path];
+        const again = [...fresh.querySelectorAll(path.kind)].filter((each) => nameOf(each, fresh).within === path.within)[path.place];
         again?.focus({ preventScroll: true });
         if (caret !== undefined && caret !== null) again?.setSelectionRange?.(caret, caret);
       }

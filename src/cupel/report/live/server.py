@@ -79,7 +79,7 @@ def open_server(
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD of the page, its changes and the completion viewer beside it."""
 
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection a request: none outlives the server
     server_version = "cupel"
     sys_version = ""
     timeout = 30
