@@ -119,6 +119,17 @@ def test_dragging_shows_a_part_and_a_double_click_all(open_page: OpenPage) -> No
     assert picture() == whole
 
 
+def test_paper_has_every_seed_and_no_buttons(open_page: OpenPage) -> None:
+    page = open_page(scheme="dark")
+    page.pdf()
+    page.emulate_media(media="print")
+    assert page.locator("#fig-correct_rate path.s").count() == 8
+    assert page.locator("#fig-loss svg").is_visible()
+    assert page.locator("#fig-loss path.s").count() == 8
+    for hidden in ("canvas", ".tools", "#theme", "nav"):
+        assert not page.locator(hidden).first.is_visible()
+
+
 def test_numbers_are_saved(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(accept_downloads=True)
     page.locator("#fig-correct_rate").scroll_into_view_if_needed()

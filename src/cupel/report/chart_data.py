@@ -37,7 +37,7 @@ def chart_data(
             {"k": inks[mark.condition].index, "x": mark.step, "y": mark.value, "words": mark.words}
             for mark in marks
         ],
-        "caption": caption(figure, drawn),
+        "caption": caption(figure, drawn, seeds_drawn=True),
         "ends": end_labels(figure, drawn, inks),
     }
     text = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY).decode()

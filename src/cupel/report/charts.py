@@ -96,9 +96,10 @@ def line_figure(figure: Figure, drawn: Drawn, data: str, inks: Mapping[str, Ink]
         f"{escape(tick_text(tick, figure.unit))}</span>"
         for tick in drawn.y.ticks
     )
+    words = caption(figure, drawn, seeds_drawn=False)
     embedded = f'<script type="application/json">{data}</script>' if data else ""
     return (
-        f"{_opening(figure)}<p data-part=caption>{escape(caption(figure, drawn))}</p></figcaption>"
+        f"{_opening(figure)}<p data-part=caption>{escape(words)}</p></figcaption>"
         f"{_open_chart(figure, len(drawn.curves))}"
         f'<div class="ylab" aria-hidden="true">{y_labels}</div>'
         f'<div class="plot">{_plot(drawn, inks)}</div>'
@@ -126,7 +127,7 @@ def _opening(figure: Figure) -> str:
     )
 
 
-def caption(figure: Figure, drawn: Drawn) -> str:
+def caption(figure: Figure, drawn: Drawn, *, seeds_drawn: bool) -> str:
     """Say what the lines, the band and the points are, and what was averaged away."""
     kinds = {band.kind for band in drawn.bands}
     parts = [figure.note] if figure.note else []
@@ -135,8 +136,9 @@ def caption(figure: Figure, drawn: Drawn) -> str:
     seeds = sorted({band.full for band in drawn.bands})
     counted = " or ".join(str(count) for count in seeds)
     many = "seed" if seeds == [1] else "seeds"
+    lines = "Thin lines are single seeds, thick ones the mean" if seeds_drawn else "Lines are means"
     parts.append(
-        f"Thin lines are single seeds, thick ones the mean over {counted} {many}; {said}."
+        f"{lines} over {counted} {many}; {said}."
         if figure.tall
         else f"Mean of {counted} {many}, {said}."
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from cupel.report.contract import lock_hash
+from cupel.report.contract import lock_hash, preformatted
 from cupel.report.formats import count_text
 from cupel.report.view import StudyView
 
@@ -36,7 +36,8 @@ def reproduce_section(view: StudyView) -> str:
         if isinstance(argv, list) and argv
         else "<p>The command that planned it was not recorded.</p>"
     )
-    return f"{typed}<pre tabindex=0>{escape(chr(10).join(lines))}</pre>{_notes(facts)}{_single_runs(manifest)}"
+    commands = preformatted("\n".join(lines))
+    return f"{typed}{commands}{_notes(facts)}{_single_runs(manifest)}"
 
 
 def _code_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -78,10 +79,11 @@ def _single_runs(manifest: Mapping[str, Any]) -> str:
     lines = [shlex.join(command) for command in commands if command]
     if not lines:
         return ""
+    text = "\n".join(lines)
     return (
         f"<details><summary>{count_text(len(lines), 'run')} one by one (run_commands.sh): each "
         "continues or skips what is there</summary>"
-        f"<pre tabindex=0>{escape(chr(10).join(lines))}</pre></details>"
+        f"{preformatted(text)}</details>"
     )
 
 

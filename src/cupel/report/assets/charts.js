@@ -377,6 +377,30 @@
     });
   };
 
+  // ---- paper: the still picture gets the single seeds, and their words
+  const print = (figure) => {
+    const svg = figure.querySelector(".plot > svg");
+    const data = known[figure.id];
+    if (!svg || !data || svg.querySelector("path.s")) return;
+    const { steps, found } = lines(data);
+    const at = (value, [low, high], size) => ((value - low) / (high - low)) * size;
+    for (const line of found.filter((each) => each.kind === "run")) {
+      let d = "", open = false;
+      line.y.forEach((value, place) => {
+        if (value === null) open = false;
+        if (value == null) return;
+        d += `${open ? "L" : "M"}${at(steps[place], data.x, 1000).toFixed(1)},${(400 - at(value, data.y, 400)).toFixed(1)}`;
+        open = true;
+      });
+      const path = svg.querySelector("path").cloneNode();
+      path.setAttribute("class", `s k${line.of.k}`);
+      path.setAttribute("d", d);
+      svg.querySelector("path.m")?.before(path);
+    }
+    figure.querySelector("[data-part=caption]").textContent = data.caption;
+  };
+  addEventListener("beforeprint", () => { for (const figure of document.querySelectorAll("figure.fig:not(.slope)")) print(figure); });
+
   // ---- the page
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
