@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import re
@@ -292,6 +293,23 @@ def test_the_completion_viewer_is_linked_where_it_lies(study: Path) -> None:
     assert 'href="completions.html"' not in write_report(study).read_text(encoding="utf-8")
     (study / "completions.html").write_text("<!doctype html>")
     assert 'href="completions.html"' in write_report(study).read_text(encoding="utf-8")
+
+
+def test_every_declared_number_of_forty_runs_fits_the_page(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "report.py"
+    spec = importlib.util.spec_from_file_location("report_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    benchmark.write_study(tmp_path / "s")
+    assert benchmark.page(tmp_path / "s") < 5.0
+    html = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert len(html.encode()) <= 3_000_000
+    drawn = {str(attrs["id"])[4:] for tag, attrs in Page(html).tags if tag == "figure"}
+    shown_otherwise = {"correct_count", "incorrect_count", "total_count", "step", "seed"}
+    unused = {"sepa_lambda", "sepa_gate_open"} - drawn
+    assert drawn >= {each.name for each in benchmark.NUMBERS} - shown_otherwise - unused
 
 
 def test_refuses_what_is_no_study(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ _TITLES = {
 }
 _MOST_DECLARED = 6
 """Declared measures of success drawn beside the endpoint; the others are under 'everything'."""
+_BESIDE_NUMBERS = 5_000
+"""Numbers that one figure beside the learning curves may hold: with many runs, fewer points."""
 _REST_NUMBERS = 60_000
 """Numbers that all the figures of 'everything else' may hold together."""
 _FEWEST_POINTS = 20
@@ -158,8 +160,11 @@ class Panels:
 
     def _family(self, family: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
         figures, missing = [], []
+        points = min(
+            MAX_POINTS, max(_FEWEST_POINTS, _BESIDE_NUMBERS // max(1, len(self._view.runs)))
+        )
         for key, (title, note) in family.items():
-            drawn = self._draw(key, self._view.curves(key), title, note)
+            drawn = self._draw(key, self._view.curves(key), title, note, max_points=points)
             if drawn:
                 figures.append(drawn)
             elif self._expected(key):
