@@ -148,6 +148,12 @@ def test_gives_a_running_study_a_page_without_a_verdict(
     assert "2 planned" in page.text
     assert "No plan.lock" in page.text
     assert "Not established" not in page.text
+    assert "Dashed: fewer seeds, because one stopped earlier (×)." in page.text
+
+
+def test_a_seed_that_is_on_its_way_has_not_stopped(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write_study(tmp_path / "s", running=True, judged=False, fail=None)
+    assert "Dashed: fewer seeds, the others are not there yet." in read(folder).text
 
 
 def test_a_missing_and_a_damaged_run_are_rows_with_reasons(study: Path) -> None:

@@ -143,11 +143,9 @@ def caption(figure: Figure, drawn: Drawn, *, seeds_drawn: bool) -> str:
         else f"Mean of {counted} {many}, {said}."
     )
     if any(band.thinned_out_T.any() for band in drawn.bands):
-        parts.append(
-            "Dashed: fewer seeds, because one stopped earlier (×)."
-            if figure.tall
-            else "Dashed: fewer seeds."
-        )
+        failed = any(curve.failed for curve in drawn.curves)
+        why = "because one stopped earlier (×)" if failed else "the others are not there yet"
+        parts.append(f"Dashed: fewer seeds, {why}." if figure.tall else "Dashed: fewer seeds.")
     if drawn.block > 1:
         longest = max(curve.steps_T.size for curve in drawn.curves)
         parts.append(
