@@ -104,7 +104,7 @@ def test_a_damaged_line_stops_its_run_and_no_other(tmp_path: Path) -> None:
     good = make_run(study / "runs" / "b_s1", [row(0), row(1)])
     with (bad / "metrics.jsonl").open("ab") as handle:
         handle.write(b'{"step": 1, "loss":\n' + line(row(2)))
-    with pytest.raises(DataError, match="a_s1/metrics.jsonl .*not strict JSON"):
+    with pytest.raises(DataError, match=r"a_s1/metrics\.jsonl .*not strict JSON"):
         send(study)
     assert (steps(bad), steps(good)) == ([0], [0, 1])
 
@@ -319,7 +319,7 @@ def test_one_run_has_one_follower_a_tracker(tmp_path: Path) -> None:
 def test_another_project_needs_a_restart(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", [row(0)])
     take_over(folder, "wandb", {"project": "a", "entity": None, "mode": "offline"}).close()
-    with pytest.raises(UsageError, match="followed into wandb project 'a', not 'b'.*--restart"):
+    with pytest.raises(UsageError, match=r"wandb project 'a', not 'b'.*--restart"):
         take_over(folder, "wandb", {"project": "b", "entity": None, "mode": "offline"})
 
 
@@ -342,5 +342,5 @@ def test_a_folder_without_runs_and_a_missing_one_are_told(tmp_path: Path) -> Non
 def test_a_run_that_never_begins_is_told(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", [], status="planned")
     options = FollowOptions(tracker="tensorboard", poll_seconds=0.01, idle_timeout_seconds=0.05)
-    with pytest.raises(DataError, match="no row within 0.05 s"):
+    with pytest.raises(DataError, match=r"no row within 0\.05 s"):
         send(folder, options)
