@@ -40,6 +40,24 @@ def test_a_run_name_without_a_project_is_refused(cupel: Invoke) -> None:
     says_one_line(cupel("train", "--wandb-run-name", "x"), "--wandb-project")
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ((), "give PATH"),
+        (("run", "--metrics-path", "run/metrics.jsonl"), "give PATH"),
+        (("nowhere",), "nowhere: no such folder"),
+        ((".",), "no run in it"),
+        (("--metrics-path", "nowhere/metrics.jsonl"), "no folder nowhere"),
+        ((".", "--offline", "--tracker", "tensorboard"), "--offline is for wandb"),
+        ((".", "--entity", "us", "--tracker", "trackio"), "--entity is for wandb"),
+        ((".", "--tracker", "mlflow"), "wandb"),
+        ((".", "--poll-seconds", "0"), "--poll-seconds"),
+    ],
+)
+def test_bad_usage_of_follow_is_one_line(cupel: Invoke, words: tuple[str, ...], part: str) -> None:
+    says_one_line(cupel("follow", *words), part)
+
+
 def wait_for(path: Path, word: str) -> str:
     """Wait until a file holds a word, and return its text."""
     for _ in range(600):

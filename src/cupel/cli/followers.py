@@ -11,7 +11,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cupel.lab.study import Follow
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
-TrackerWish = Mapping[str, Any]
+TrackerWish = dict[str, Any]
 """What flags add to a study file: its `[follow]` table, or nothing."""
 
 LOG = "follow.log"
@@ -113,7 +113,7 @@ def _start(
     command = [sys.executable, "-m", "cupel", "follow", str(folder), "--tracker", follow.tracker]
     command += ["--project", project, "--until-exit-of", str(os.getpid())]
     command += ["--entity", follow.entity] * bool(follow.entity)
-    command += ["--run-name", run_name] * (run_name is not None)
+    command += ["--run-name", run_name] if run_name is not None else []
     command += ["--offline"] * follow.offline
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(

@@ -109,6 +109,25 @@ def test_a_damaged_line_stops_its_run_and_no_other(tmp_path: Path) -> None:
     assert (steps(bad), steps(good)) == ([0], [0, 1])
 
 
+def test_what_was_sent_is_not_read_again(tmp_path: Path) -> None:
+    """All rows but the last become unreadable, and the follower does not see it."""
+    folder = make_run(tmp_path / "run", [row(step) for step in range(50)])
+    send(folder)
+    path = folder / "metrics.jsonl"
+    data = path.read_bytes()
+    last = data[:-1].rfind(b"\n") + 1
+    path.write_bytes(b"?" * last + data[last:] + line(row(50)))
+    send(folder)
+    assert steps(folder) == list(range(51))
+
+
+def test_one_name_for_several_runs_is_refused(tmp_path: Path) -> None:
+    for name in ("a_s1", "b_s1"):
+        make_run(tmp_path / "study" / name, [row(0)])
+    with pytest.raises(UsageError, match="2 runs, and one name"):
+        send(tmp_path / "study", FollowOptions(tracker="tensorboard", follow=False, run_name="one"))
+
+
 def rewrite(folder: Path, kept: int, again: list[dict[str, object]]) -> None:
     """Cut a run's rows back to the first `kept` and write others behind, as a resume does."""
     path = folder / "metrics.jsonl"

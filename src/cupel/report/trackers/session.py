@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cupel.errors import DataError
+from cupel.errors import DataError, UsageError
 from cupel.report.trackers.names import evaluation_names, names_of
 from cupel.report.trackers.opening import opener
 from cupel.report.trackers.protocol import TrackedRun, TrackerName
@@ -86,11 +86,14 @@ def follow(
     opener(options.tracker)  # a missing extra is told before anything else
     find = (lambda: [followed_file(target)]) if metrics else (lambda: find_followed(target))
     session = _Session(find, options, say)
-    if not session.look():
+    found = session.look()
+    if not found:
         raise DataError(
             f"{target}: no run in it, nor two levels below; a run folder holds run.json or "
             "metrics.jsonl"
         )
+    if found > 1 and options.run_name is not None:
+        raise UsageError(f"{target}: {found} runs, and one name for them; leave out --run-name")
     try:
         session.work()
     finally:
@@ -115,10 +118,10 @@ class _Session:
         self._restarted: set[Path] = set()
         self._active_at = time.monotonic()
 
-    def look(self) -> bool:
-        """Find the runs there are now; say whether there is any."""
+    def look(self) -> int:
+        """Find the runs there are now; return how many."""
         self._found = self._find()
-        return bool(self._found)
+        return len(self._found)
 
     def work(self) -> None:
         """Look and send until there is no more to come."""
