@@ -112,7 +112,7 @@ def test_a_tracker_that_cannot_start_changes_nothing_but_a_warning(
 
 def test_a_follower_that_is_killed_leaves_the_run_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cupel", "train", *TOY, "--log-dir", "run"]
-    command[command.index("5")] = "1200"
+    command[command.index("5")] = "700"
     with subprocess.Popen(
         [*command, "--wandb-project", "mine", "--wandb-offline"],
         cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -90,6 +91,9 @@ def command(
         raise Stop(f"follow: --offline is for wandb; {tracker} never sends anything")
     if entity is not None and tracker != "wandb":
         raise Stop(f"follow: --entity is for wandb; {tracker} has none")
+    if tracker == "wandb" and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
+        offline = True
+        console.note("WANDB_MODE asks for offline: W&B's files are written, nothing is sent")
     options = FollowOptions(
         tracker=cast("TrackerName", tracker),
         project=project,

@@ -335,6 +335,17 @@ def test_one_run_has_one_follower_a_tracker(tmp_path: Path) -> None:
     send(folder)
 
 
+def test_a_process_does_not_wait_for_itself(tmp_path: Path) -> None:
+    """A run that is tried again is opened again by the follower that has its service still."""
+    folder = make_run(tmp_path / "run", [row(0)])
+    send(folder)
+    about = {"project": "textpolicy-tinker", "entity": None, "mode": "local"}
+    held = take_over(folder, "tensorboard", about)
+    assert held.found["pid"] == os.getpid()
+    assert held.predecessor is None
+    held.close()
+
+
 def test_another_project_needs_a_restart(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", [row(0)])
     take_over(folder, "wandb", {"project": "a", "entity": None, "mode": "offline"}).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from cupel.report.trackers.protocol import TrackedRun, Tracker, TrackerName
@@ -18,6 +19,8 @@ def opener(tracker: TrackerName, *, offline: bool = False) -> Callable[[TrackedR
     """
     match tracker:
         case "wandb":
+            # W&B's client reports its own errors to its makers, offline too, unless told otherwise.
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             from cupel.report.trackers.wandb_run import WandbRun
 
             return lambda run: WandbRun(run, offline=offline)

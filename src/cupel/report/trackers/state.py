@@ -34,7 +34,7 @@ class FollowerState:
 
     Attributes:
         run_id: the tracker's identity of the run, made once.
-        predecessor: the follower that had the run before, if it ran on this machine.
+        predecessor: the process that followed the run before, if another one of this machine did.
         found: what an earlier follower wrote; empty at the first start.
     """
 
@@ -101,10 +101,9 @@ def take_over(
         found = read_json(path) if path.is_file() and not restart else {}
         _refuse_other_project(run_folder, tracker, found, about)
         run_id = str(found.get("run_id") or secrets.token_hex(6))
-        here = found.get("host") == socket.gethostname()
-        state = FollowerState(
-            path, tracker, run_id, found.get("pid") if here else None, found, lock
-        )
+        elsewhere = found.get("host") != socket.gethostname() or found.get("pid") == os.getpid()
+        predecessor = None if elsewhere else found.get("pid")
+        state = FollowerState(path, tracker, run_id, predecessor, found, lock)
         begun = {"offset": 0, "last_step": None, "rows": 0, "ended": None, **found}
         state._facts = {**begun, "schema": SCHEMA, "tracker": tracker, "run_id": run_id, **about}
         if not found:
