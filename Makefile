@@ -54,5 +54,5 @@ $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,dev]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,dev]" -c constraints.txt
 	@touch $@ $(VENV)/.quickstart

@@ -76,6 +76,8 @@ def study_toml(study: StudyConfig) -> bytes:
     data = study.model_dump(mode="json")
     if study.tuning is None:
         del data["tuning"]
+    if study.follow.tracker == "none":
+        del data["follow"]
     for table in ("endpoint", "decision"):  # None is the default of every optional field there
         data[table] = {key: value for key, value in data[table].items() if value is not None}
     try:
