@@ -7,12 +7,13 @@ a study whose configs are not valid.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cupel.config import fingerprint, merge, to_dict, validate
 from cupel.errors import PlanError
 from cupel.lab.design import judge_design
+from cupel.lab.metrics import Metric
 from cupel.lab.recipe import Forecast, Recipe
 from cupel.lab.study import StudyConfig
 
@@ -62,6 +63,7 @@ class Plan:
         seeds_for_effect: seeds that find the declared effect with power .8.
         costs: bounds over all runs.
         lock: what is declared, as canonical JSON data; its hash is the plan's identity.
+        metrics: the declared metrics of every stream the recipe writes.
     """
 
     study: StudyConfig
@@ -77,6 +79,7 @@ class Plan:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     lock: Mapping[str, Any]
+    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
 
 
 def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
@@ -111,6 +114,7 @@ def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
             [*_twins(cells), *design.warnings, *(text for f in forecasts for text in f.warnings)]
         ),
         lock=_lock(study, cells),
+        metrics={name: tuple(each) for name, each in recipe.streams.items() if each is not None},
     )
 
 
