@@ -43,6 +43,10 @@ gram_entropy_pair_count`, entropies, `sepa_lambda`: what the litmus reads |
 prompt, completion, reward, correct, answer, answer_found, ungradable_cause, \
 finish_reason, num_tokens, planning_token_ratio, gram_entropy_delta, metadata.correctness`; with \
 `log_tokens` also ids, log-probs, entropies and the planning mask |
+| `emergence/tokens.jsonl` | a completion of the groups that `token_log_every` and \
+`token_log_groups` choose | `step, problem_id, group, sample, trained, uncertainty_kind`, \
+`advantage` (before shaping), and a token each `pieces, logprobs, entropies, planning, \
+advantages` (after shaping): what the [completion viewer](../how-to/read-completions.md) shows |
 | `events.jsonl` | something beside the plan | `time, step, message` |
 """
 

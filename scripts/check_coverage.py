@@ -61,6 +61,7 @@ PURE = (
     "src/cupel/arc/pictures.py",
     "src/cupel/arc/gates.py",
     "src/cupel/arc/health.py",
+    "src/cupel/report/viewer/selection.py",
 )
 LEAST = 0.90
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cupel.report import write_report
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 GENERATOR = Path(__file__).parents[1] / "report" / "synthetic.py"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -39,12 +40,45 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def report_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of a judged study of 2 conditions x 4 seeds with one failed run."""
+def synthetic() -> ModuleType:
+    """The generator of synthetic study folders."""
     spec = importlib.util.spec_from_file_location("synthetic_study_shown", GENERATOR)
     assert spec is not None
     assert spec.loader is not None
-    synthetic = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(synthetic)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def report_url(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a judged study of 2 conditions x 4 seeds with one failed run."""
     folder = synthetic.write_study(tmp_path_factory.mktemp("browser") / "study")
     return write_report(folder).as_uri()
+
+
+@pytest.fixture
+def open_page(browser: Browser, report_url: str) -> Iterator[Callable[..., Page]]:
+    """Opens the report and fails on any console error, page error or network request."""
+    pages: list[Any] = []
+    trouble: list[str] = []
+
+    def opened(*, width: int = 1280, scheme: str = "light", **options: Any) -> Page:
+        page = browser.new_page(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
+        )
+        pages.append(page)
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: asked(request.url))
+        page.goto(report_url)
+        return page
+
+    def asked(url: str) -> None:
+        if url != report_url and not url.startswith("data:"):
+            trouble.append(url)
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert trouble == []

@@ -16,10 +16,9 @@ RUN = ("--execute", "--executor", "inline", "--no-figures")
 
 
 def test_a_campaign_is_planned_in_a_folder_named_by_its_time(cupel: Invoke) -> None:
-    result = cupel("campaign", "--backend", "toy", "--wandb-project", "mine")
+    result = cupel("campaign", "--backend", "toy")
     assert result.exit_code == 0, result.output
     assert "40 runs = 5 conditions x 8 seeds" in result.stdout
-    assert "nothing is sent" in result.stderr
     (root,) = Path("logs").iterdir()
     assert root.name.startswith("campaign_2")
     study = load_toml(root / "study.toml")

@@ -19,6 +19,7 @@ STREAMS = {
     "evaluation_rates.jsonl",
     "emergence/steps.jsonl",
     "emergence/generations.jsonl",
+    "emergence/tokens.jsonl",
     "events.jsonl",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from transformers import AutoModelForCausalLM
 from cupel.policy.causal_lm import CausalLM
 from cupel.policy.lora import continue_adapters, read_adapter_folder
 from cupel.policy.sampling import sample_completions
+from tests.loopback_server import LoopbackServer, send
 
 EOS, PAD = 1, 0
 
 
-class SamplingServer:
+class SamplingServer(LoopbackServer):
     """Serves one model and the adapters loaded onto it."""
 
     def __init__(self, model: Path, *, name: str = "base", told: str = "processed") -> None:
@@ -44,36 +45,7 @@ class SamplingServer:
         self._peft: Any = None
         self._lm: Any = None
         self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                server.answer(self, {})
-
-            def do_POST(self) -> None:
-                size = int(self.headers["Content-Length"])
-                server.answer(self, json.loads(self.rfile.read(size)))
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__()
 
     def sampled(self) -> list[dict[str, Any]]:
         """The requests for completions, probes aside."""
@@ -92,14 +64,7 @@ class SamplingServer:
             with self._lock:
                 self._under_way -= 1
         data = (told if isinstance(told, str) else json.dumps(told)).encode()
-        try:
-            handler.send_response(status)
-            handler.send_header("Content-Type", "application/json")
-            handler.send_header("Content-Length", str(len(data)))
-            handler.end_headers()
-            handler.wfile.write(data)
-        except OSError:  # the client has given up
-            handler.close_connection = True
+        send(handler, status, data)
 
     def _route(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if "refuse" in self.faults:

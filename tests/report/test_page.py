@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import io
 import json
 import re
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -58,6 +63,15 @@ class Page(HTMLParser):
         return sum(tag == "tr" and bool(attrs.get("class")) for tag, attrs in self.tags)
 
 
+def chart(html: str, slug: str) -> dict[str, Any]:
+    """The data of one figure, as it stands in the page."""
+    figure = html[html.index(f'id="fig-{slug}"') :]
+    found = re.search(r'<script type="application/json">(.*?)</script>', figure, re.S)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found.group(1))
+    return data
+
+
 def read(folder: Path) -> Page:
     return Page(write_report(folder).read_text(encoding="utf-8"))
 
@@ -82,8 +96,9 @@ def test_has_unique_ids_and_every_anchor_leads_somewhere(study: Path) -> None:
     page = read(study)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    anchors = {str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"}
-    assert anchors <= set(ids)
+    links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a"]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert all(link.startswith(("#", "data:text/csv")) for link in links)
 
 
 def test_shows_every_run_and_why_one_failed(study: Path, synthetic: ModuleType) -> None:
@@ -92,9 +107,13 @@ def test_shows_every_run_and_why_one_failed(study: Path, synthetic: ModuleType) 
     assert sum(attrs.get("class") == "failed" for tag, attrs in page.tags if tag == "tr") == 1
     assert synthetic.FAILURE in page.text
     labels = {str(attrs["data-label"]) for _, attrs in page.tags if "data-label" in attrs}
+    data = chart((study / "report.html").read_text(encoding="utf-8"), "correct_rate")
+    drawn = {(run["c"], run["seed"]) for run in data["runs"]}
     for condition in synthetic.CONDITIONS:
         for seed in synthetic.SEEDS:
             assert any(label.startswith(f"{condition} · seed {seed}") for label in labels)
+            assert (condition, seed) in drawn
+    assert [run["seed"] for run in data["runs"] if run.get("failed")] == [synthetic.SEEDS[2]]
 
 
 def test_states_the_verdict_first_with_effect_interval_p_and_reach(study: Path) -> None:
@@ -129,6 +148,12 @@ def test_gives_a_running_study_a_page_without_a_verdict(
     assert "2 planned" in page.text
     assert "No plan.lock" in page.text
     assert "Not established" not in page.text
+    assert "Dashed: fewer seeds, because one stopped earlier (×)." in page.text
+
+
+def test_a_seed_that_is_on_its_way_has_not_stopped(synthetic: ModuleType, tmp_path: Path) -> None:
+    folder = synthetic.write_study(tmp_path / "s", running=True, judged=False, fail=None)
+    assert "Dashed: fewer seeds, the others are not there yet." in read(folder).text
 
 
 def test_a_missing_and_a_damaged_run_are_rows_with_reasons(study: Path) -> None:
@@ -155,15 +180,10 @@ def test_a_missing_value_is_a_gap_and_never_a_zero(study: Path) -> None:
     for row in rows:
         row["correct_rate"] = None if row["step"] in {10, 11} else 0.5
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    html = write_report(study).read_text(encoding="utf-8")
-    figure = html[html.index('id="fig-correct_rate"') :]
-    drawn = re.search(r'data-label="maxrl\+gtpo_sepa · seed 42" d="([^"]*)"', figure)
-    assert drawn is not None
-    path_data = drawn.group(1)
-    assert path_data.count("M") == 2
-    heights = {y for _, y in re.findall(r"([\d.]+),([\d.]+)", path_data)}
-    assert len(heights) == 1
-    assert heights != {"400.0"}
+    data = chart(write_report(study).read_text(encoding="utf-8"), "correct_rate")
+    run = next(run for run in data["runs"] if (run["c"], run["seed"]) == ("maxrl+gtpo_sepa", 42))
+    assert [place for place, value in enumerate(run["y"]) if value is None] == [10, 11]
+    assert {value for value in run["y"] if value is not None} == {0.5}
 
 
 def test_says_that_a_plan_was_changed_after_outcomes(study: Path) -> None:
@@ -204,6 +224,100 @@ def test_forty_runs_of_500_steps_are_small_and_fast(synthetic: ModuleType, tmp_p
     assert "each is the mean of 2 consecutive steps" in page.text
 
 
+def test_an_unknown_recipe_gets_curves_of_what_it_declared(
+    synthetic: ModuleType, tmp_path: Path
+) -> None:
+    html = write_report(other_recipe(synthetic, tmp_path)).read_text(encoding="utf-8")
+    page = Page(html)
+    titles = {str(attrs.get("id")) for tag, attrs in page.tags if tag == "figure"}
+    assert {"fig-grid-exact", "fig-heat", "fig-eval-grid-solved"} <= titles
+    assert chart(html, "heat")["unit"] == "K"
+    assert "How warm it got." in page.text
+    assert "fixed = 3" in page.text
+    assert "no run used SEPA" not in page.text
+    assert "correct_rate was not logged" not in page.text
+    assert "1 of heat" in page.text
+
+
+def other_recipe(synthetic: ModuleType, tmp_path: Path) -> Path:
+    """A study of a recipe that nobody here knows: its manifest declares what it writes."""
+    folder: Path = synthetic.write_study(tmp_path / "other", judged=False, fail=None)
+    study = (folder / "study.toml").read_text().replace("rlvr.train", "melting.pot")
+    endpoint = '\n[endpoint]\nmetric = "grid/exact"\nover = "last"\n'
+    (folder / "study.toml").write_text(study + endpoint)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["metrics"] = {
+        "metrics.jsonl": [
+            {"name": "grid/exact", "unit": "rate", "meaning": "Solved.", "higher_is_better": True},
+            {"name": "heat", "unit": "K", "meaning": "How warm it got.", "limits": [None, 300.0]},
+            {"name": "fixed", "unit": "count", "meaning": "Never moves."},
+        ],
+        "evaluations.jsonl": [
+            {"name": "grid/solved", "unit": "rate", "meaning": "", "higher_is_better": True}
+        ],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for place, run in enumerate(sorted((folder / "runs").iterdir())):
+        rows = [
+            {"step": step, "grid/exact": step / 20, "heat": 280 + 3 * step - place, "fixed": 3}
+            for step in range(8)
+        ]
+        evaluations = [{"step": step, "grid/solved": step / 40} for step in (0, 4, 8)]
+        for name, found in (("metrics", rows), ("evaluations", evaluations)):
+            text = "".join(json.dumps(row) + "\n" for row in found)
+            (run / f"{name}.jsonl").write_text(text)
+    return folder
+
+
+def test_numbers_can_be_saved_from_the_page(study: Path) -> None:
+    named = [attrs for _, attrs in read(study).tags if "download" in attrs]
+    links = {str(attrs["download"]): str(attrs["href"]) for attrs in named}
+    assert set(links) == {"runs.csv", "conditions.csv", "contrasts.csv", "cost.csv", "health.csv"}
+    text = unquote(links["runs.csv"].partition(",")[2])
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 8
+    assert sum(row["status"] == "failed" for row in rows) == 1
+
+
+def test_says_how_to_do_it_again(study: Path, synthetic: ModuleType) -> None:
+    text = read(study).text
+    assert "git checkout 0123456789abcdef0123456789abcdef01234567" in text
+    assert "cupel run study/study.toml" in text
+    assert synthetic.LOCK_SHA256 in text
+
+
+def test_health_counts_retries_and_says_what_is_not_logged(study: Path) -> None:
+    path = study / "runs" / "grpo+none_s42" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attempts": 3}))
+    text = read(study).text
+    assert "runs begun more than once1 of 1 run" in text
+    assert "failed, damaged or missing runs1 of 8 runs (1 algorithmic)" in text
+    assert "grader failuresnot logged" in text
+
+
+def test_the_completion_viewer_is_linked_where_it_lies(study: Path) -> None:
+    assert 'href="completions.html"' not in write_report(study).read_text(encoding="utf-8")
+    (study / "completions.html").write_text("<!doctype html>")
+    assert 'href="completions.html"' in write_report(study).read_text(encoding="utf-8")
+
+
+def test_every_declared_number_of_forty_runs_fits_the_page(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "report.py"
+    spec = importlib.util.spec_from_file_location("report_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    benchmark.write_study(tmp_path / "s")
+    assert benchmark.page(tmp_path / "s") < 5.0
+    html = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert len(html.encode()) <= 3_000_000
+    drawn = {str(attrs["id"])[4:] for tag, attrs in Page(html).tags if tag == "figure"}
+    shown_otherwise = {"correct_count", "incorrect_count", "total_count", "step", "seed"}
+    unused = {"sepa_lambda", "sepa_gate_open"} - drawn
+    assert drawn >= {each.name for each in benchmark.NUMBERS} - shown_otherwise - unused
+
+
 def test_refuses_what_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="study folder"):
         write_report(tmp_path)
@@ -230,7 +344,8 @@ def test_a_run_of_an_unknown_condition_is_a_row_and_draws_nothing(study: Path) -
     page = read(study)
     assert "its condition 'grpo+nothing' is not in study.toml" in page.text
     assert page.rows == 8
-    assert not any("grpo+nothing" in str(attrs.get("data-label")) for _, attrs in page.tags)
+    data = chart((study / "report.html").read_text(encoding="utf-8"), "correct_rate")
+    assert not any(run["c"] == "grpo+nothing" for run in data["runs"])
 
 
 def test_a_study_that_never_ran_has_a_page(synthetic: ModuleType, tmp_path: Path) -> None:

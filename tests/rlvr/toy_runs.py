@@ -83,6 +83,7 @@ def toy_context(folder: Path, *, seed: int = 1) -> RunContext:
         "evaluations.jsonl": EVALUATIONS,
         "emergence/steps.jsonl": None,
         "emergence/generations.jsonl": None,
+        "emergence/tokens.jsonl": None,
     }
     return RunContext(
         folder=folder,

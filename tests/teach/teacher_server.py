@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback_server import LoopbackServer, send
 
 
 @dataclass
@@ -51,7 +53,7 @@ def hint_text(action: str, **changes: Any) -> str:
     return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
-class TeacherServer:
+class TeacherServer(LoopbackServer):
     """Answers POST /v1/chat/completions by `script(request, number of the request)`."""
 
     def __init__(self, script: Callable[[dict[str, Any], int], Said]) -> None:
@@ -61,34 +63,9 @@ class TeacherServer:
         self.under_way = 0
         self.most_under_way = 0
         self._lock = threading.Lock()
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                server.handle(self)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        size = int(handler.headers["Content-Length"])
-        request = json.loads(handler.rfile.read(size))
+    def answer(self, handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
@@ -100,16 +77,7 @@ class TeacherServer:
         with self._lock:
             self.under_way -= 1
         data = said.body if said.body is not None else self._body(request, said)
-        try:
-            handler.send_response(said.status)
-            handler.send_header("Content-Type", "application/json")
-            handler.send_header("Content-Length", str(len(data)))
-            for name, value in said.headers.items():
-                handler.send_header(name, value)
-            handler.end_headers()
-            handler.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):  # the client gave up waiting
-            pass
+        send(handler, said.status, data, said.headers)
 
     def _body(self, request: dict[str, Any], said: Said) -> bytes:
         if said.status != 200:

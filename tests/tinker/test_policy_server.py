@@ -166,6 +166,6 @@ def test_a_checkpoint_of_another_server_or_model_is_refused(
     with pytest.raises(DataError, match="not a saved Tinker policy"):
         policy.load(tmp_path)
     record = {"path": "tinker://m/weights/x", "server": "http://else", "model": "m", "rank": 8}
-    (tmp_path / "tinker.json").write_text(json.dumps({**record, "spent": {}}))
+    (tmp_path / "tinker.json").write_text(json.dumps({**record, "sdk": "0.25.0", "spent": {}}))
     with pytest.raises(DataError, match="saved by http://else"):
         policy.load(tmp_path)

@@ -9,6 +9,7 @@ import click
 
 from cupel.cli.campaign import DEFAULT_SEEDS_TEXT
 from cupel.cli.execution import execution_options, plan_or_execute
+from cupel.cli.followers import TrackerWish, wandb_options
 from cupel.cli.lr_from import arm_rates, lr_from_option
 from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
@@ -19,7 +20,6 @@ from cupel.cli.source import (
     set_setting_option,
     study_from,
     timestamp,
-    tracker_note,
 )
 from cupel.rlvr.campaign import AB_DEFAULTS, ab_defaults, ab_study
 
@@ -60,7 +60,7 @@ from cupel.rlvr.campaign import AB_DEFAULTS, ab_defaults, ab_study
 @set_setting_option
 @decision_options
 @execution_options
-@click.option("--wandb-project", help="Recorded with the command; see the note it prints.")
+@wandb_options
 @train_flags(without=ARM_SETTINGS, of_torch=AB_DEFAULTS)
 @click.pass_context
 def command(
@@ -75,7 +75,7 @@ def command(
     campaign_root: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
-    wandb_project: str | None,
+    tracker: TrackerWish,
     continue_on_error: bool,
     **rest: Any,
 ) -> int:
@@ -114,9 +114,8 @@ def command(
         decision=decision_settings(rest),
         endpoint=endpoint_settings(rest),
     )
-    tracker_note(wandb_project)
     return plan_or_execute(
-        study_from(data, where="ab", out=root),
+        study_from(data | tracker, where="ab", out=root),
         rest,
         stop_on_failure=not continue_on_error,
         record=rates.record,

@@ -42,6 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "status": "Show what is done, running or failed.",
         "resume": "Continue a run or a study where it stopped.",
         "report": "Write the report of a study again.",
+        "follow": "Send runs to W&B, TensorBoard or Trackio, from outside the training.",
     },
     "Without a study file": {
         "sweep": "Choose each algorithm's learning rate by short probes on seeds of their own.",

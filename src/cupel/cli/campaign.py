@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cupel.cli.execution import execution_options, plan_or_execute
+from cupel.cli.followers import TrackerWish, wandb_options
 from cupel.cli.lr_from import arm_rates, lr_from_option
 from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
@@ -19,7 +20,6 @@ from cupel.cli.source import (
     set_setting_option,
     study_from,
     timestamp,
-    tracker_note,
 )
 from cupel.rlvr.campaign import CAMPAIGN_CONDITIONS, CAMPAIGN_MAX_STEPS, campaign_study
 
@@ -46,7 +46,7 @@ DEFAULT_SEEDS_TEXT = "42,101,202,303,404,505,606,707"
 @set_setting_option
 @decision_options
 @execution_options
-@click.option("--wandb-project", help="Recorded with the command; see the note it prints.")
+@wandb_options
 @train_flags(without=ARM_SETTINGS, of_all={"max_steps": CAMPAIGN_MAX_STEPS})
 @click.pass_context
 def command(
@@ -60,7 +60,7 @@ def command(
     campaign_root: Path | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
-    wandb_project: str | None,
+    tracker: TrackerWish,
     **rest: Any,
 ) -> int:
     """Plan a campaign: conditions x seeds at shared settings. Runs only with --execute.
@@ -91,6 +91,5 @@ def command(
         decision={k: v for k, v in contrast.items() if v is not None} | decision_settings(rest),
         endpoint=endpoint_settings(rest),
     )
-    tracker_note(wandb_project)
-    source = study_from(data, where="campaign", out=root)
+    source = study_from(data | tracker, where="campaign", out=root)
     return plan_or_execute(source, rest, record=rates.record)

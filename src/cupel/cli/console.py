@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Cell = str | float | int | bool | None
 
@@ -23,7 +27,16 @@ MISSING = "–"
 
 def is_terminal() -> bool:
     """Say whether a person reads stdout."""
-    return sys.stdout.isatty()
+    return _is_screen(sys.stdout)
+
+
+def is_progress_shown() -> bool:
+    """Say whether a person sees what moves on stderr: not where it goes to a file, as by nohup."""
+    return _is_screen(sys.stderr)
+
+
+def _is_screen(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def line(text: str = "") -> None:
@@ -117,14 +130,24 @@ def _is_numeric(values: Sequence[Cell]) -> bool:
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None) -> None:
-    from rich import box
     from rich.console import Console
+
+    view = rich_table(columns, rows, title)
+    Console(highlight=False, markup=False).print(view)
+
+
+def rich_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None
+) -> Table:
+    """Return a boxed table for a person; numbers stand right, words left."""
+    from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for i, name in enumerate(columns):
         numeric = _is_numeric([row[i] for row in rows])
         view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        view.add_row(*(show(value) for value in row))
-    Console(highlight=False, markup=False).print(view)
+        view.add_row(*(Text(show(value)) for value in row))
+    return view

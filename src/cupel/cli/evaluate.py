@@ -11,7 +11,7 @@ import click
 from cupel.cli import console
 from cupel.cli.app import Stop
 from cupel.cli.evaluation_output import show
-from cupel.cli.source import comma_list, set_setting_option
+from cupel.cli.source import comma_list, device_option, set_setting_option, threads_option
 from cupel.cli.tables import chosen, format_flags
 from cupel.cli.train import execute_one
 
@@ -57,10 +57,8 @@ MODEL_SEED = 42
     help=f"Seed of the samples [default: the run's, under which it evaluated itself; {MODEL_SEED} "
     "for a model].",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
+@device_option
+@threads_option
 @click.option(
     "--out-dir",
     type=click.Path(path_type=Path, file_okay=False),

@@ -19,6 +19,7 @@ import click
 from cupel.cli import console
 from cupel.cli.app import EXIT_RUNS_FAILED, Interrupted
 from cupel.cli.executor import ExecutionOptions, executor_options
+from cupel.cli.followers import following
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.source import StudySource, json_option
@@ -121,13 +122,16 @@ def execute(
     from cupel.lab.executors.base import execute_study
     from cupel.lab.store import read_study
 
-    runs = {run.folder.name: run.folder for run in read_study(folder).runs}
+    record = read_study(folder)
+    runs = {run.folder.name: run.folder for run in record.runs}
     reach(*runs.values())
     board = Board([run_state(path, name=name) for name, path in runs.items()])
+    follower = following(folder, record.study.follow, name=record.study.name)
     inline = options.executor == "inline"
     shown: AbstractContextManager[Any] = FolderWatch(board, runs) if inline else closing(board)
 
     def hear(event: Progress) -> None:
+        tell_of_tracker()
         if not inline:
             board.hear(event)
         settled = event.row is None and event.status in ("done", "failed")
@@ -141,7 +145,7 @@ def execute(
             )
 
     try:
-        with shown:
+        with follower as tell_of_tracker, shown:
             outcome = execute_study(
                 folder,
                 executor=options.executor,
@@ -189,13 +193,16 @@ def reach(*folders: Path) -> None:
             recipe.reach(validate(recipe.config_type, config["resolved"], where=str(run.path)))
 
 
-def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = True) -> None:
-    """Judge a study and write its analysis, figures and report.
+def judge_and_report(
+    folder: Path, *, complete: bool = True, figures: bool = True, completions: int | None = None
+) -> None:
+    """Judge a study and write its analysis, figures, completions page and report.
 
     Args:
         complete: False when runs failed or are missing; a study that then cannot be judged still
             gets its report, and the reason is told.
         figures: also write the static figures for papers.
+        completions: most completions on completions.html; None: the page's own default.
 
     Raises:
         DataError: a complete study cannot be judged.
@@ -203,6 +210,7 @@ def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = Tru
     from cupel.analysis import judge
     from cupel.errors import DataError, MissingExtraError
     from cupel.report import write_figures, write_report
+    from cupel.report.viewer import DEFAULT_COMPLETIONS, write_viewer
 
     try:
         judge(folder)
@@ -215,6 +223,7 @@ def judge_and_report(folder: Path, *, complete: bool = True, figures: bool = Tru
             write_figures(folder)
         except MissingExtraError as error:
             console.warn(f"no figures beside the report: {error}")
+    write_viewer(folder, completions=completions or DEFAULT_COMPLETIONS)
     write_report(folder)
 
 

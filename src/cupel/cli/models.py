@@ -11,7 +11,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop, suggestion
-from cupel.cli.source import json_option
+from cupel.cli.source import json_option, threads_option
 
 MODELS = ("tiny", "tiny-shop")
 """tiny: the arithmetic of `cupel train`; tiny-shop: the student of `cupel teach`."""
@@ -64,9 +64,7 @@ def list_models(as_json: bool) -> None:
 @command.command(short_help="Build a model from nothing and keep it in the cache.")
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Build again even if it is there.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
+@threads_option
 @json_option
 def build(name: str, force: bool, threads: int, as_json: bool) -> None:
     """Build model NAME from nothing and keep it in the cache.

@@ -84,7 +84,7 @@ class Board:
 
     def __init__(self, states: Sequence[RunState]) -> None:
         self._states = {state.name: state for state in states}
-        self._view: View = BarsView() if console.is_terminal() else LinesView()
+        self._view: View = BarsView() if console.is_progress_shown() else LinesView()
         self._view.update(states)
 
     def hear(self, event: Event) -> None:

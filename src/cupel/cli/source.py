@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cupel.cli import console
 from cupel.cli.app import Stop, suggestion
 
 if TYPE_CHECKING:
@@ -35,6 +34,12 @@ set_setting_option = click.option(
     multiple=True,
     metavar="KEY.PATH=VALUE",
     help="Set any setting, e.g. --set loss.kind=ppo. Repeatable; flags win over it.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
+)
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -67,15 +72,6 @@ def endpoint_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the endpoint as it was passed, and nothing else."""
     names = {"metric": given.get("endpoint"), "over": given.get("over")}
     return {key: value for key, value in names.items() if value is not None}
-
-
-def tracker_note(project: str | None) -> None:
-    """Say what becomes of --wandb-project: it is recorded, and nothing is sent."""
-    if project is not None:
-        console.note(
-            f"--wandb-project {project} is recorded in manifest.json with the command; this "
-            "version has no tracker, so nothing is sent"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

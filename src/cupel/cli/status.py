@@ -14,13 +14,20 @@ from cupel.cli.progress import run_state
 from cupel.cli.source import json_option
 from cupel.cli.views import STALE_S, RunState
 
+COLUMNS = ("run", "status", "steps", "correct_rate", "note")
 DEFAULT_ROOTS = (Path("results"), Path("logs"))
 
 
 @click.command()
 @click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Keep showing until every run has come to its end, or Ctrl-C: a table that moves in a "
+    "terminal, a line a change anywhere else.",
+)
 @json_option
-def command(path: Path | None, as_json: bool) -> None:
+def command(path: Path | None, watch: bool, as_json: bool) -> None:
     """Show the runs of PATH: a study folder, a run folder, or a folder of either.
 
     Without PATH, everything under results/ and logs/. A running run that has not been heard of for
@@ -30,19 +37,37 @@ def command(path: Path | None, as_json: bool) -> None:
     Examples:
       cupel status
       cupel status results/quickstart
+      cupel status results/quickstart --watch
       cupel status results/quickstart --json
     """
     from cupel.lab.store import is_run_folder, is_study_folder
 
     if path is not None and not path.is_dir():
         raise Stop(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
-    if path is not None and is_study_folder(path):
+    if watch:
+        watch_runs(path, as_json=as_json)
+    elif path is not None and is_study_folder(path):
         show_runs(str(path), study_states(path), as_json=as_json)
     elif path is not None and is_run_folder(path):
         show_runs(str(path), [run_state(path)], as_json=as_json)
     else:
         roots = [path] if path is not None else [root for root in DEFAULT_ROOTS if root.is_dir()]
         show_overview(roots, as_json=as_json)
+
+
+def watch_runs(path: Path | None, *, as_json: bool) -> None:
+    """Show the runs of a study or run folder until they have come to their end."""
+    from cupel.cli.watch import follow
+    from cupel.lab.store import is_run_folder, is_study_folder
+
+    if as_json:
+        raise Stop("status: --json and --watch exclude each other; ask again and again for JSON")
+    if path is not None and is_study_folder(path):
+        follow(str(path), lambda: study_states(path))
+    elif path is not None and is_run_folder(path):
+        follow(str(path), lambda: [run_state(path)])
+    else:
+        raise Stop("status: --watch needs the folder of one study or of one run")
 
 
 def study_states(folder: Path) -> list[RunState]:
@@ -64,7 +89,13 @@ def show_runs(title: str, states: Sequence[RunState], *, as_json: bool) -> None:
     if as_json:
         console.print_json({"folder": title, "runs": [run_facts(state) for state in states]})
         return
-    rows = [
+    console.table(COLUMNS, run_rows(states), title=title)
+    console.line(tally(states))
+
+
+def run_rows(states: Sequence[RunState]) -> list[tuple[console.Cell, ...]]:
+    """Return one row of `COLUMNS` a run."""
+    return [
         (
             state.name,
             shown_status(state),
@@ -74,8 +105,11 @@ def show_runs(title: str, states: Sequence[RunState], *, as_json: bool) -> None:
         )
         for state in states
     ]
-    console.table(["run", "status", "steps", "correct_rate", "note"], rows, title=title)
-    console.line(", ".join(f"{count} {word}" for word, count in counts(states).items()))
+
+
+def tally(states: Sequence[RunState]) -> str:
+    """Return how many runs stand where, in words."""
+    return ", ".join(f"{count} {word}" for word, count in counts(states).items())
 
 
 def show_overview(roots: Sequence[Path], *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from cupel.cli import console
 from cupel.cli.app import EXIT_NO, EXIT_RUNS_FAILED, Stop
 from cupel.cli.execution import execute, show_failures
 from cupel.cli.executor import ExecutionOptions, executor_options
+from cupel.cli.followers import TrackerWish, wandb_options
 from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.rlvr_flags import ARM_SETTINGS, shared_settings, train_flags
 from cupel.cli.source import (
@@ -105,6 +106,7 @@ TOY_GRID = ",".join(f"{lr:g}" for lr in GRIDS["toy"])
 )
 @set_setting_option
 @executor_options
+@wandb_options
 @json_option
 @train_flags(without=(*ARM_SETTINGS, *SWEPT), of_torch=SWEEP_DEFAULTS)
 @click.pass_context
@@ -122,6 +124,7 @@ def command(
     config_file: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
+    tracker: TrackerWish,
     execution: ExecutionOptions,
 ) -> int:
     """Choose each algorithm's learning rate: every rate on every probe seed, at once.
@@ -151,7 +154,7 @@ def command(
         select=select,
         extend=extend,
     )
-    source = study_from(data, where="sweep", out=root)
+    source = study_from(data | tracker, where="sweep", out=root)
     is_new = not _is_planned(source)
     if is_new or plan_only:
         plan = make_plan(source if is_new else find_study(root))
@@ -263,7 +266,7 @@ def _is_planned(source: StudySource) -> bool:
         raise Stop(f"{source.folder}: a study that is no sweep; give another --sweep-root")
     declared = tuning_of(study, where=str(source.folder)).values
     kept = [one for one in study.conditions if value_of(study, one.label) in declared]
-    base = study.model_copy(update={"conditions": kept})
+    base = study.model_copy(update={"conditions": kept, "follow": source.study.follow})
     return canonical_json(to_dict(base)) == canonical_json(to_dict(source.study))
 
 

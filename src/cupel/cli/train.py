@@ -10,6 +10,7 @@ import click
 from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
 from cupel.cli.execution import reach
+from cupel.cli.followers import TrackerWish, following, wandb_options
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import shared_settings, train_flags
 from cupel.cli.source import json_option, set_setting_option
@@ -48,6 +49,8 @@ RECIPE_NAME = "rlvr.train"
     show_default=True,
     help="CPU threads of this run.",
 )
+@click.option("--wandb-run-name", help="Name of the run in W&B [default: the run folder's].")
+@wandb_options
 @set_setting_option
 @json_option
 @train_flags()
@@ -62,6 +65,8 @@ def command(
     device: str,
     threads: int,
     overrides: tuple[str, ...],
+    tracker: TrackerWish,
+    wandb_run_name: str | None,
     as_json: bool,
 ) -> None:
     """Train one run. Every setting is a flag; what is not passed takes the backend's default.
@@ -73,15 +78,21 @@ def command(
       cupel train --backend torch --model Qwen/Qwen3-0.6B --config settings.toml
       cupel train --backend tinker --algorithm grpo --lr 5e-4 --log-dir results/ab/baseline
       cupel train --resume --log-dir logs/toy
+      cupel train --max-steps 20 --wandb-project mine
     """
     from cupel.lab.recipe import Slot
+    from cupel.lab.study import Follow
 
+    if wandb_run_name is not None and not tracker:
+        raise Stop("--wandb-run-name goes with --wandb-project NAME")
     settings = shared_settings(ctx, config_file, overrides)
     if resume and not settings:
         _find_run(log_dir)
     else:
         _prepare_run(log_dir, seed, settings, resume=resume, where=str(config_file or "flags"))
-    execute_one(log_dir, Slot(device=device, threads=threads))
+    wish = Follow(**tracker.get("follow", {}))
+    with following(log_dir, wish, name=log_dir.name, run_name=wandb_run_name):
+        execute_one(log_dir, Slot(device=device, threads=threads))
     show_result(log_dir, as_json=as_json)
 
 

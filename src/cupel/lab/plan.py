@@ -7,12 +7,13 @@ a study whose configs are not valid.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cupel.config import fingerprint, merge, to_dict, validate
 from cupel.errors import PlanError
 from cupel.lab.design import judge_design
+from cupel.lab.metrics import Metric
 from cupel.lab.recipe import Forecast, Recipe
 from cupel.lab.study import StudyConfig
 
@@ -63,6 +64,7 @@ class Plan:
         costs: bounds over all runs.
         lock: what is declared, as canonical JSON data; its hash is the plan's identity.
         depends_on: by condition, what its runs depend on beside their config.
+        metrics: the declared metrics of every stream the recipe writes.
     """
 
     study: StudyConfig
@@ -79,6 +81,7 @@ class Plan:
     warnings: tuple[str, ...]
     lock: Mapping[str, Any]
     depends_on: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
 
 
 def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
@@ -114,6 +117,7 @@ def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
         ),
         lock=_lock(study, cells),
         depends_on={cell.label: dict(cell.forecast.depends_on) for cell in cells},
+        metrics={name: tuple(each) for name, each in recipe.streams.items() if each is not None},
     )
 
 

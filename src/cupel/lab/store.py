@@ -47,6 +47,8 @@ class RunRecord:
         result: result.json, or None when the run is not complete.
         events: what happened beside the plan: to the run's execution (`at`, `message`), then in
             the run itself (`step`, `message`).
+        attempts: how often the run was begun; None where its folder does not say.
+        started_at, ended_at: ISO 8601, of the first attempt's begin and the last one's end.
     """
 
     folder: Path
@@ -57,6 +59,9 @@ class RunRecord:
     config: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     events: Sequence[Mapping[str, Any]] = ()
+    attempts: int | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
     _kept: dict[tuple[str, str], tuple[Any, Any]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -208,6 +213,9 @@ def read_run(folder: Path | str) -> RunRecord:
         config=_read_if_there(folder / "config.json") or {},
         result=result,
         events=(*state.get("events", ()), *_recorded_events(folder, status)),
+        attempts=state.get("attempts"),
+        started_at=state.get("started_at"),
+        ended_at=state.get("ended_at"),
     )
 
 

@@ -136,6 +136,19 @@ class Tuning(Config):
     Empty: the values of the conditions."""
 
 
+class Follow(Config):
+    """A tracker that follows the study's runs from outside, in a process of its own."""
+
+    tracker: Literal["none", "wandb", "tensorboard", "trackio"] = "none"
+    """Where the rows go while the study runs; it is no part of what is declared or measured."""
+    project: str = ""
+    """Project in the tracker; empty: the name of the study."""
+    entity: str = ""
+    """W&B entity; empty: yours."""
+    offline: bool = False
+    """Write W&B's files without sending them; `wandb sync` does."""
+
+
 class StudyConfig(Config):
     """A study file."""
 
@@ -159,6 +172,8 @@ class StudyConfig(Config):
     """The decision rule."""
     tuning: Tuning | None = None
     """Makes the study a sweep: its runs choose a setting, and no contrast is tested on them."""
+    follow: Follow = Field(default_factory=Follow)
+    """A tracker that follows the runs; it can be changed at any time, no plan knows it."""
 
     @field_validator("name")
     @classmethod

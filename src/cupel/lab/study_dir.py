@@ -7,6 +7,7 @@ declared once outcomes exist, unless the change is written down with its reason.
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import tomli_w
 from cupel.config import canonical_json, to_dict
 from cupel.errors import PlanError, UsageError
 from cupel.lab.files import read_json, write_atomically, write_json
+from cupel.lab.metrics import Metric
 from cupel.lab.provenance import capture, redact
 from cupel.lab.run_dir import RunFolder, now
 from cupel.lab.study import StudyConfig
@@ -74,6 +76,8 @@ def study_toml(study: StudyConfig) -> bytes:
     data = study.model_dump(mode="json")
     if study.tuning is None:
         del data["tuning"]
+    if study.follow.tracker == "none":
+        del data["follow"]
     for table in ("endpoint", "decision"):  # None is the default of every optional field there
         data[table] = {key: value for key, value in data[table].items() if value is not None}
     try:
@@ -179,6 +183,10 @@ class StudyFolder:
             "config": to_dict(plan.study),
             "conditions": _conditions(plan),
             "costs": dict(plan.costs),
+            "metrics": {
+                stream: [_declaration(metric) for metric in metrics]
+                for stream, metrics in plan.metrics.items()
+            },
             "provenance": provenance,
             "runs": [
                 known.get(f"{spec.id}runs/{spec.folder}") or _entry(spec) for spec in plan.runs
@@ -218,6 +226,18 @@ def _entry(spec: RunSpec) -> dict[str, Any]:
         "failure": None,
         "started_at": None,
         "ended_at": None,
+    }
+
+
+def _declaration(metric: Metric) -> dict[str, Any]:
+    """Return what a reader needs to show a metric without the recipe that wrote it."""
+    limits = metric.limits
+    return {
+        "name": metric.name,
+        "meaning": metric.meaning,
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "limits": limits and [end if math.isfinite(end) else None for end in limits],
     }
 
 

@@ -10,7 +10,6 @@ part in it: the same seed repeats a completion only where the server's arithmeti
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cupel.errors import AlgorithmicFailure, DataError
+from cupel.errors import AlgorithmicFailure
 from cupel.policy.config import PolicyConfig
 from cupel.policy.gate import (
     REMOTE_TOLERANCE,
@@ -38,6 +37,7 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
+from cupel.policy.tinker_checkpoint import Saved, read_saved
 from cupel.policy.tinker_client import Sampler, TrainingClient
 from cupel.policy.tinker_probe import Found, probe
 from cupel.policy.tinker_sampling import Wanted, first_groups, sample_groups
@@ -56,7 +56,6 @@ from cupel.policy.tinker_wire import (
 from cupel.policy.tokens import PieceTokenizer
 from cupel.policy.update_record import UpdateRecord
 
-STATE = "tinker.json"
 PROBE_TEXT = "the sum of 1 and 2 is 3 , and that is right"
 VERIFIED_ROWS = 8
 """Rows on which the sampler is checked against the trainer before anything depends on it."""
@@ -209,15 +208,14 @@ class TinkerPolicy:
         """Save adapters and optimizer on the server; the folder says where they lie there."""
         self._saves += 1
         self._path = self._training.save(f"save-{self._saves}")
-        written = {
-            "path": self._path,
-            "server": self._service.where,
-            "model": self.config.model,
-            "rank": self.config.lora.rank,
-            "sdk": self._service.sdk_version,
-            "spent": self._spent.as_dict(),
-        }
-        (folder / STATE).write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
+        Saved(
+            path=self._path,
+            server=self._service.where,
+            model=str(self.config.model),
+            rank=self.config.lora.rank,
+            sdk=self._service.sdk_version,
+            spent=self._spent.as_dict(),
+        ).write(folder)
 
     def load(self, folder: Path) -> None:
         """Restore adapters and optimizer from where the server keeps them.
@@ -226,24 +224,18 @@ class TinkerPolicy:
             DataError: no such folder, or one of another server, model or rank.
             InfrastructureFailure: the server no longer has them.
         """
-        try:
-            found = json.loads((folder / STATE).read_text())
-            path, spent = str(found["path"]), {str(k): int(v) for k, v in found["spent"].items()}
-            theirs = (found["server"], found["model"], found["rank"])
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise DataError(f"{folder}: not a saved Tinker policy ({error})") from None
-        ours = (self._service.where, self.config.model, self.config.lora.rank)
-        if theirs != ours:
-            raise DataError(
-                f"{folder}: saved by {theirs[0]}, model '{theirs[1]}', rank {theirs[2]}; this run "
-                f"uses {ours[0]}, model '{ours[1]}', rank {ours[2]}"
-            )
+        saved = read_saved(
+            folder,
+            server=self._service.where,
+            model=str(self.config.model),
+            rank=self.config.lora.rank,
+        )
         if self._client is None:
-            self._service.count(**spent)  # a run that goes on counts on
+            self._service.count(**saved.spent)  # a run that goes on counts on
         else:
             self._client.close()
-        self._client = TrainingClient(self._service, self._service.restored(path))
-        self._path = path
+        self._client = TrainingClient(self._service, self._service.restored(saved.path))
+        self._path = saved.path
         self._forget()
         self._stepped = False
 

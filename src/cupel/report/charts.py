@@ -1,9 +1,9 @@
-"""Curves over steps as HTML: a stretchable SVG plot with text labels around it.
+"""Curves over steps as HTML: a still picture, and beside it the numbers for the living one.
 
-Pure. The plot is a box of 1000 by 400 units stretched to whatever width the page has, with strokes
-that do not scale; ticks and labels are HTML placed in percent, so they stay readable on a phone.
-Each seed's path carries its label, and the page's script reads values back from the paths: the
-numbers are in the file once. Refuses to know why a figure is drawn.
+Pure. The still picture holds means and bands: a box of 1000 by 400 units stretched to whatever
+width the page has, with ticks and labels as HTML, for print and for readers without script. Where
+a script runs it draws every seed from the figure's data instead (`chart_data`). Refuses to know
+why a figure is drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from cupel.report.formats import plain_number, tick_text, value_text
 from cupel.report.geometry import Axis, band_path, line_path, nice_axis, spread, value_axis
 from cupel.report.palette import Ink
-from cupel.report.view import Band, BandKind, Curve, average, block_size, thin
+from cupel.report.view import MAX_POINTS, Band, BandKind, Curve, average, block_size, thin
 
 _BAND_WORDS: Mapping[BandKind, str] = {
     "t95": "the band is the pointwise 95 % t-interval of that mean",
@@ -66,9 +66,11 @@ class Drawn:
     y: Axis
 
 
-def prepare(curves: Sequence[Curve], labels: Sequence[str], unit: str) -> Drawn:
+def prepare(
+    curves: Sequence[Curve], labels: Sequence[str], unit: str, *, max_points: int = MAX_POINTS
+) -> Drawn:
     """Thin the curves, average them by condition, and choose the axes."""
-    block = block_size(curves)
+    block = block_size(curves, max_points=max_points)
     thinned = tuple(thin(curve, block=block) for curve in curves)
     bands = tuple(found for label in labels if (found := average(label, thinned)) is not None)
     steps = [curve.steps_T for curve in thinned]
@@ -83,35 +85,49 @@ def prepare(curves: Sequence[Curve], labels: Sequence[str], unit: str) -> Drawn:
     )
 
 
-def line_figure(
-    figure: Figure,
-    curves: Sequence[Curve],
-    drawn_inks: Mapping[str, Ink],
-    marks: Sequence[Mark] = (),
-) -> str:
-    """Return the figure as HTML: caption, plot, axes and the labels at the ends of its lines."""
-    drawn = prepare(curves, list(drawn_inks), figure.unit)
+def line_figure(figure: Figure, drawn: Drawn, data: str, inks: Mapping[str, Ink]) -> str:
+    """Return the figure as HTML: caption, still picture with axes and labels, and its data.
+
+    Args:
+        data: what `chart_data` made of the same curves; empty for a page that asks for it later.
+    """
     y_labels = "".join(
         f'<span style="top:{100 * (1 - drawn.y.share(tick)):.2f}%">'
         f"{escape(tick_text(tick, figure.unit))}</span>"
         for tick in drawn.y.ticks
     )
-    unit = f" <small>in {escape(figure.unit)}</small>" if figure.unit not in {"", "rate"} else ""
-    rings = _rings(drawn, drawn_inks, marks)
+    words = caption(figure, drawn, seeds_drawn=False)
+    embedded = f'<script type="application/json">{data}</script>' if data else ""
     return (
-        f'<figure class="fig{" tall" if figure.tall else ""}" id="fig-{escape(figure.slug)}">'
-        f"<figcaption><h3>{escape(figure.title)}{unit}</h3>"
-        f"<p>{escape(caption(figure, drawn))}</p></figcaption>"
-        f"{_open_chart(figure, drawn)}"
+        f"{_opening(figure)}<p data-part=caption>{escape(words)}</p></figcaption>"
+        f"{_open_chart(figure, len(drawn.curves))}"
         f'<div class="ylab" aria-hidden="true">{y_labels}</div>'
-        f'<div class="plot">{_plot(drawn, drawn_inks)}{_crosses(drawn, drawn_inks)}{rings}</div>'
-        f'<div class="ends" aria-hidden="true">{_end_labels(figure, drawn, drawn_inks)}</div>'
+        f'<div class="plot">{_plot(drawn, inks)}</div>'
+        f'<div class="ends" aria-hidden="true">{end_labels(figure, drawn, inks)}</div>'
         f'<div class="xlab" aria-hidden="true">{_x_labels(figure, drawn.x)}</div>'
-        "</div></figure>"
+        f"</div>{embedded}</figure>"
     )
 
 
-def caption(figure: Figure, drawn: Drawn) -> str:
+def empty_figure(figure: Figure) -> str:
+    """Return the figure without its picture: the place that a following page fills by itself."""
+    return (
+        f"{_opening(figure)}<p data-part=caption></p></figcaption>{_open_chart(figure, 0)}"
+        '<div class="plot"></div><div class="ends" aria-hidden="true"></div></div></figure>'
+    )
+
+
+def _opening(figure: Figure) -> str:
+    shown = figure.unit if figure.unit not in {"", "rate", "text"} else ""
+    unit = f" <small>in {escape(shown)}</small>" if shown else ""
+    tall = " tall" if figure.tall else ""
+    return (
+        f'<figure class="fig{tall}" id="fig-{escape(figure.slug)}">'
+        f"<figcaption><h3>{escape(figure.title)}{unit}</h3>"
+    )
+
+
+def caption(figure: Figure, drawn: Drawn, *, seeds_drawn: bool) -> str:
     """Say what the lines, the band and the points are, and what was averaged away."""
     kinds = {band.kind for band in drawn.bands}
     parts = [figure.note] if figure.note else []
@@ -120,17 +136,16 @@ def caption(figure: Figure, drawn: Drawn) -> str:
     seeds = sorted({band.full for band in drawn.bands})
     counted = " or ".join(str(count) for count in seeds)
     many = "seed" if seeds == [1] else "seeds"
+    lines = "Thin lines are single seeds, thick ones the mean" if seeds_drawn else "Lines are means"
     parts.append(
-        f"Thin lines are single seeds, thick ones the mean over {counted} {many}; {said}."
+        f"{lines} over {counted} {many}; {said}."
         if figure.tall
         else f"Mean of {counted} {many}, {said}."
     )
     if any(band.thinned_out_T.any() for band in drawn.bands):
-        parts.append(
-            "Dashed: fewer seeds, because one stopped earlier (×)."
-            if figure.tall
-            else "Dashed: fewer seeds."
-        )
+        failed = any(curve.failed for curve in drawn.curves)
+        why = "because one stopped earlier (×)" if failed else "the others are not there yet"
+        parts.append(f"Dashed: fewer seeds, {why}." if figure.tall else "Dashed: fewer seeds.")
     if drawn.block > 1:
         longest = max(curve.steps_T.size for curve in drawn.curves)
         parts.append(
@@ -142,39 +157,23 @@ def caption(figure: Figure, drawn: Drawn) -> str:
     return " ".join(parts)
 
 
-def _open_chart(figure: Figure, drawn: Drawn) -> str:
+def _open_chart(figure: Figure, runs: int) -> str:
+    count = f": {runs} runs" if runs else ""
     label = (
-        f"{figure.title}: {len(drawn.curves)} runs. Arrow keys up and down choose a run, "
-        "left and right a step."
+        f"{figure.title}{count}. Arrow keys up and down choose a run, left and right a step; "
+        "plus and minus zoom, 0 shows all."
     )
-    return (
-        f'<div class="chart" tabindex="0" role="group" aria-label="{escape(label)}" '
-        f'data-x0="{drawn.x.low:g}" data-x1="{drawn.x.high:g}" data-y0="{drawn.y.low:.9g}" '
-        f'data-y1="{drawn.y.high:.9g}" data-unit="{escape(figure.unit)}" '
-        f'data-block="{drawn.block}" style="--so:{_faintness(len(drawn.curves))}">'
-    )
+    return f'<div class="chart" tabindex="0" role="group" aria-label="{escape(label)}">'
 
 
-def _faintness(curves: int) -> float:
-    """Return the opacity of single seeds: the more lines, the fainter each."""
-    return round(max(0.12, min(0.38, 3.4 / max(1, curves))), 2)
-
-
-def _plot(drawn: Drawn, drawn_inks: Mapping[str, Ink]) -> str:
+def _plot(drawn: Drawn, inks: Mapping[str, Ink]) -> str:
     grid = "".join(f"M0,{400 * (1 - drawn.y.share(tick)):.1f}H1000" for tick in drawn.y.ticks)
     parts = [f'<path class="grid" d="{grid}"/>']
     for band in drawn.bands:
-        ink = drawn_inks[band.condition]
         path = band_path(drawn.x, drawn.y, band.steps_T, band.low_T, band.high_T)
         if path:
-            parts.append(f'<path class="b k{ink.index}" d="{path}"/>')
-    for curve in drawn.curves:
-        ink = drawn_inks[curve.condition]
-        path = line_path(drawn.x, drawn.y, curve.steps_T, curve.values_T)
-        label = f"{curve.condition} · seed {curve.seed}" + (" · failed" if curve.failed else "")
-        parts.append(f'<path class="s k{ink.index}" data-label="{escape(label)}" d="{path}"/>')
-    for band in drawn.bands:
-        parts.append(_mean_paths(drawn, band, drawn_inks[band.condition]))
+            parts.append(f'<path class="b k{inks[band.condition].index}" d="{path}"/>')
+    parts += [_mean_paths(drawn, band, inks[band.condition]) for band in drawn.bands]
     return (
         '<svg viewBox="0 0 1000 400" preserveAspectRatio="none" aria-hidden="true" '
         f'focusable="false">{"".join(parts)}</svg>'
@@ -197,42 +196,19 @@ def _mean_paths(drawn: Drawn, band: Band, ink: Ink) -> str:
     return result
 
 
-def _crosses(drawn: Drawn, drawn_inks: Mapping[str, Ink]) -> str:
-    """Mark where failed runs stopped."""
-    marks = []
-    for curve in drawn.curves:
-        if not curve.failed:
-            continue
-        last = int(np.flatnonzero(np.isfinite(curve.values_T))[-1])
-        left = 100 * drawn.x.share(float(curve.steps_T[last]))
-        top = 100 * (1 - drawn.y.share(float(curve.values_T[last])))
-        ink = drawn_inks[curve.condition]
-        marks.append(
-            f'<i class="stop k{ink.index}" style="left:{left:.2f}%;top:{top:.2f}%" '
-            f'title="{escape(f"{curve.condition}, seed {curve.seed}: failed here")}">×</i>'
-        )
-    return "".join(marks)
-
-
-def _rings(drawn: Drawn, drawn_inks: Mapping[str, Ink], marks: Sequence[Mark]) -> str:
-    return "".join(
-        f'<i class="gate k{drawn_inks[mark.condition].index}" title="{escape(mark.words)}" '
-        f'style="left:{100 * drawn.x.share(mark.step):.2f}%;'
-        f'top:{100 * (1 - drawn.y.share(mark.value)):.2f}%"></i>'
-        for mark in marks
-    )
-
-
-def _end_labels(figure: Figure, drawn: Drawn, drawn_inks: Mapping[str, Ink]) -> str:
+def end_labels(figure: Figure, drawn: Drawn, inks: Mapping[str, Ink]) -> str:
+    """Return the names at the ends of the means, moved apart; nothing where they have no room."""
+    gap = 0.115 if figure.tall else 0.1
+    if len(drawn.bands) * gap > 1:
+        return ""
     ends = []
     for band in drawn.bands:
         finite = np.flatnonzero(np.isfinite(band.mean_T))
         value = float(band.mean_T[finite[-1]])
         ends.append((1 - drawn.y.share(value), band.condition, value))
-    gap = 0.115 if figure.tall else 0.1
     tops = spread([top for top, _, _ in ends], gap=gap, low=0.03, high=0.97)
     return "".join(
-        f'<span class="end k{drawn_inks[condition].index}" style="top:{100 * top:.2f}%">'
+        f'<span class="end k{inks[condition].index}" style="top:{100 * top:.2f}%">'
         f"<b>{breakable(condition)}</b>"
         f"{escape(value_text(value, figure.unit)) if figure.tall else ''}</span>"
         for top, (_, condition, value) in zip(tops, ends, strict=True)

@@ -31,7 +31,7 @@ def plan_section(view: StudyView, evidence: Evidence | None) -> str:
     return (
         f'<div class="two"><div>{definitions(_plan_pairs(view))}</div>'
         f"<div><h3>Deviations</h3>{listed}</div></div>"
-        f"<details><summary>The study file, in full</summary><pre>{escape(study)}</pre></details>"
+        f"<details><summary>The study file, in full</summary>{preformatted(study)}</details>"
     )
 
 
@@ -52,12 +52,12 @@ def provenance_section(view: StudyView, evidence: Evidence | None) -> str:
         lines = "\n".join(f"{name}=={version}" for name, version in packages.items())
         more = (
             f"<details><summary>{count_text(len(packages), 'package')}</summary>"
-            f"<pre>{escape(lines)}</pre></details>"
+            f"{preformatted(lines)}</details>"
         )
     rest = {key: value for key, value in manifest.items() if key not in {"provenance", "runs"}}
     more += (
         "<details><summary>The manifest, without its runs</summary>"
-        f"<pre>{escape(json.dumps(rest, indent=2, ensure_ascii=False))}</pre></details>"
+        f"{preformatted(json.dumps(rest, indent=2, ensure_ascii=False))}</details>"
     )
     return definitions(pairs) + more
 
@@ -94,6 +94,11 @@ def definitions(pairs: Pairs) -> str:
     """Return a list of names and values."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs)
     return f'<dl class="kv">{rows}</dl>'
+
+
+def preformatted(text: str) -> str:
+    """Return text with its lines kept, in a box that a keyboard can scroll."""
+    return f"<pre tabindex=0>{escape(text)}</pre>"
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

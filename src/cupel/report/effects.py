@@ -31,6 +31,9 @@ def effect_axis(contrasts: Sequence[Contrast]) -> Axis:
         if contrast.margin is not None:
             values += [-contrast.margin, contrast.margin]
     unit = contrasts[0].unit if contrasts else ""
+    if max(values) == min(values):
+        side = 0.01 if unit == "rate" else 1.0
+        return nice_axis(-side, side, unit=unit, count=4)
     room = 0.04 * (max(values) - min(values))  # so that zero never stands on the edge
     return nice_axis(min(values) - room, max(values) + room, unit=unit, count=5)
 

@@ -7,33 +7,70 @@ forbids every request. Refuses to fail because a study is unfinished.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from cupel.errors import DataError
 from cupel.lab.files import write_atomically
 from cupel.report import contract, sections
+from cupel.report.declared import read_declarations
+from cupel.report.document import document
 from cupel.report.evidence import Evidence, read_evidence, with_margin
 from cupel.report.formats import count_text
-from cupel.report.palette import css_variables
-from cupel.report.tables import endpoints_of
+from cupel.report.painting import Painter, StillPainter
+from cupel.report.panels import Panels
+from cupel.report.reproduce import reproduce_section
+from cupel.report.tables import Endpoints, endpoints_of
 from cupel.report.verdict import verdict_card
 from cupel.report.view import StudyView, load_view
+from cupel.report.viewer import PAGE as COMPLETIONS
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+_FOOT = (
+    "Made by Cupel from this study folder alone. The file is self-contained: it asks the network "
+    "for nothing."
+)
 
 _LEDES = {
     "learning": "Every run, as logged. Hover, touch, or focus a figure and use the arrow keys to "
-    "read single seeds.",
+    "read single seeds; drag to zoom, double-click to return.",
     "effects": "Candidate minus baseline, paired by seed. The band around zero is the equivalence "
     "margin, where one was declared.",
     "mechanism": "Whether the method did to the tokens what it claims to do. These are "
     "observations, not part of the verdict.",
     "throughput": "Timings depend on the machine and its load.",
     "diagnostics": "For finding out what went wrong; not for comparing conditions.",
+    "health": "What the instrument itself did. An answer nobody could read is no wrong answer.",
     "runs": "Every planned run, whatever became of it. A dash is a value that does not exist.",
 }
+_TITLES = {
+    "learning": "Learning",
+    "effects": "Effects",
+    "held-out": "Before and after",
+    "mechanism": "Mechanism",
+    "throughput": "Speed and cost",
+    "diagnostics": "Diagnostics",
+    "health": "Health",
+    "runs": "Runs",
+    "everything": "Everything else",
+    "plan": "Plan and deviations",
+    "provenance": "Provenance",
+    "reproduce": "Reproduce",
+}
+_BESIDE = {"completions.html": "Completions"}
+"""Pages that may lie beside the report, with the name they go by in its navigation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The pieces of a page by their id, in order; a piece is replaced as a whole."""
+
+    title: str
+    header: str
+    verdict: str
+    legend: str
+    sections: Mapping[str, str]
 
 
 def write_report(study_folder: Path) -> Path:
@@ -56,96 +93,102 @@ def report_html(study_folder: Path) -> str:
         ConfigError: its study.toml is not valid.
     """
     view = load_view(study_folder)
+    parts = page_parts(view, StillPainter(), endpoints_of(view))
+    return document(parts.title, page_body(parts), foot=_FOOT)
+
+
+def page_parts(view: StudyView, painter: Painter, endpoints: Endpoints) -> Parts:
+    """Return the pieces of a study's page, its figures drawn by `painter`."""
     evidence: Evidence | None = None
     problem = None
     try:
-        evidence = read_evidence(study_folder)
+        evidence = read_evidence(view.folder)
         if evidence is not None:
             evidence = with_margin(evidence, view.record.study)
     except DataError as error:
         problem = str(error)
-    body = _header(view) + verdict_card(view, evidence, problem) + _body(view, evidence)
-    return _document(view, body)
-
-
-def _body(view: StudyView, evidence: Evidence | None) -> str:
-    endpoints = endpoints_of(view)
-    return _legend(view) + "".join(
-        (
-            _section("learning", "Learning", sections.learning(view)),
-            _section("effects", "Effects", sections.effects(view, evidence)),
-            _section("held-out", "Before and after", sections.held_out_section(view, endpoints)),
-            _section("mechanism", "Mechanism", sections.mechanism(view)),
-            _section("throughput", "Speed", sections.throughput(view)),
-            _section("diagnostics", "Diagnostics", sections.diagnostics(view)),
-            _section("runs", "Runs", sections.runs_section(view, endpoints)),
-            _section("plan", "The plan it was held to", contract.plan_section(view, evidence)),
-            _section("provenance", "Provenance", contract.provenance_section(view, evidence)),
-        )
+    pieces = _sections(view, evidence, painter, endpoints)
+    found = {name: html for name, html in pieces.items() if html}
+    return Parts(
+        title=f"{view.record.study.name} · Cupel",
+        header=_header(view, list(found)),
+        verdict=verdict_card(view, evidence, problem),
+        legend=_legend(view),
+        sections={name: _section(name, html) for name, html in found.items()},
     )
 
 
-def _section(name: str, title: str, content: str) -> str:
+def page_body(parts: Parts) -> str:
+    """Return the pieces in their order."""
+    return "".join(pieces_in_order(parts).values())
+
+
+def pieces_in_order(parts: Parts) -> dict[str, str]:
+    """Return the pieces by the id of their element, as they follow each other."""
+    first = {"header": parts.header, "verdict": parts.verdict, "legend": parts.legend}
+    return first | dict(parts.sections)
+
+
+def _sections(
+    view: StudyView, evidence: Evidence | None, painter: Painter, endpoints: Endpoints
+) -> dict[str, str]:
+    declared = read_declarations(view.record.manifest)
+    panels = Panels(view, declared, painter)
+    return {
+        "learning": panels.learning(),
+        "effects": sections.effects(view, evidence),
+        "held-out": sections.held_out_section(view, endpoints),
+        "mechanism": panels.mechanism(),
+        "throughput": panels.throughput() + sections.cost_section(view),
+        "diagnostics": panels.diagnostics(),
+        "health": sections.health_section(view, declared),
+        "runs": sections.runs_section(view, endpoints),
+        "everything": panels.everything(),
+        "plan": contract.plan_section(view, evidence),
+        "provenance": contract.provenance_section(view, evidence),
+        "reproduce": reproduce_section(view),
+    }
+
+
+def _section(name: str, content: str) -> str:
     lede = f'<p class="lede">{escape(_LEDES[name])}</p>' if name in _LEDES else ""
     return (
-        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{escape(title)}</h2>'
-        f"{lede}{content}</section>"
+        f'<section id="{name}" aria-labelledby="h-{name}">'
+        f'<h2 id="h-{name}">{escape(_TITLES[name])}</h2>{lede}{content}</section>'
     )
 
 
-def _header(view: StudyView) -> str:
+def _header(view: StudyView, names: Sequence[str]) -> str:
     study = view.record.study
     tally = "".join(
         f'<li><span class="st {escape(status)}"><b>{count}</b> {escape(status)}</span></li>'
         for status, count in view.counts.items()
     )
-    links = "".join(
-        f'<a href="#{name}">{escape(title)}</a>'
-        for name, title in (
-            ("learning", "Learning"),
-            ("effects", "Effects"),
-            ("held-out", "Before and after"),
-            ("mechanism", "Mechanism"),
-            ("throughput", "Speed"),
-            ("diagnostics", "Diagnostics"),
-            ("runs", "Runs"),
-            ("plan", "Plan"),
-            ("provenance", "Provenance"),
-        )
+    links = "".join(f'<a href="#{name}">{escape(_TITLES[name])}</a>' for name in names)
+    links += "".join(
+        f'<a class="beside" href="{page}">{escape(title)}</a>'
+        for page, title in _BESIDE.items()
+        if (view.folder / page).is_file()
     )
+    if (view.folder / COMPLETIONS).is_file():
+        links += f'<a href="{COMPLETIONS}">Completions →</a>'
     shape = f"{count_text(len(study.labels), 'condition')} × {count_text(len(study.seeds), 'seed')}"
     question = f'<p class="question">{escape(study.question)}</p>' if study.question else ""
     return (
-        f'<header><p class="kicker">Study · {escape(study.recipe)} · {escape(shape)}</p>'
-        f'<h1>{escape(study.name)}</h1>{question}<ul class="tally" aria-label="Runs by status">'
-        f"{tally}</ul><nav aria-label=Sections>{links}</nav></header>"
+        f'<header id="header"><p class="kicker">Study · {escape(study.recipe)} · {escape(shape)}'
+        f'</p><h1>{escape(study.name)}</h1>{question}<ul class="tally" aria-label="Runs by status">'
+        f'{tally}</ul><nav aria-label="Sections">{links}</nav></header>'
     )
 
 
 def _legend(view: StudyView) -> str:
     chips = "".join(
-        f'<button type="button" aria-pressed="false" data-k="{ink.index}" class="k{ink.index}">'
-        f"<i></i>{escape(label)}</button>"
+        f'<button type="button" aria-pressed="false" data-c="{escape(label)}" '
+        f'class="k{ink.index}"><i></i>{escape(label)}</button>'
         for label, ink in view.inks.items()
     )
-    return f'<div class="legend" role="group" aria-label="Show one condition">{chips}</div>'
-
-
-def _document(view: StudyView, body: str) -> str:
-    assets = files("cupel.report").joinpath("assets")
-    light, dark = css_variables()
-    css = assets.joinpath("report.css").read_text(encoding="utf-8")
-    css = css.replace("/*LIGHT*/", light).replace("/*DARK*/", dark)
-    script = assets.joinpath("report.js").read_text(encoding="utf-8")
-    title = escape(f"{view.record.study.name} · Cupel")
+    many = " many" if len(view.inks) > 8 else ""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><title>{title}</title><style>{css}</style></head>'
-        f'<body><a class="skip" href="#verdict">To the verdict</a><main class="page">{body}'
-        "<footer>Made by Cupel from this study folder alone. The file is self-contained: it asks "
-        'the network for nothing.</footer></main><div class="tip" id="tip" role="status" hidden>'
-        f"</div><script>{script}</script></body></html>\n"
+        f'<div class="legend{many}" id="legend" role="group" aria-label="Show one condition">'
+        f"{chips}</div>"
     )

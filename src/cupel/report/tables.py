@@ -8,8 +8,10 @@ of runs behind it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from scipy import stats
 
 from cupel.analysis.endpoint import Outcome, observe, outcomes
 from cupel.errors import DataError
+from cupel.report.evidence import Evidence
 from cupel.report.view import RunView, StudyView, unit_of
 
 Endpoints = Mapping[Path, Outcome]
@@ -57,8 +60,8 @@ class Table:
 def endpoints_of(view: StudyView) -> Endpoints:
     """Return the primary endpoint of every run, failed ones by the declared policy.
 
-    In a study whose finished runs do not all hold the endpoint, each run stands for itself, and
-    those without it are absent.
+    In a study whose finished runs do not all hold the endpoint, each run stands for itself; those
+    without it, and those that are still running, are absent.
     """
     study = view.record.study
     records = [run.record for run in view.runs if run.problem is None]
@@ -72,6 +75,8 @@ def endpoints_of(view: StudyView) -> Endpoints:
     except DataError:
         found = []
         for record in records:
+            if record.status == "running":
+                continue
             with suppress(DataError):
                 found.append(observe(record, study.endpoint))
     return {outcome.run.folder: outcome for outcome in found}
@@ -96,35 +101,39 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 
 def run_table(view: StudyView, endpoints: Endpoints) -> Table:
     """Return one row for every planned run, whatever became of it."""
-    metric = view.record.study.endpoint.metric
+    metric, key = view.record.study.endpoint.metric, held_out_key(view)
     columns = (
         Column(name="condition"),
         Column(name="seed", unit="count"),
         Column(name="status"),
+        Column(name="attempts", unit="count"),
         Column(name="steps", unit="count"),
         Column(name=f"{metric} ({view.record.study.endpoint.over})", unit=unit_of(metric)),
-        Column(name="held-out before", unit="rate"),
-        Column(name="held-out after", unit="rate"),
+        Column(name="held-out before", unit=unit_of(key)),
+        Column(name="held-out after", unit=unit_of(key)),
         Column(name="ungradable", unit="count"),
         Column(name="time", unit="duration"),
         Column(name="reason"),
     )
-    rows = tuple(_run_row(run, endpoints) for run in view.runs)
-    return Table(title="Runs", columns=columns, rows=rows)
+    rows = tuple(_run_row(run, endpoints, key) for run in view.runs)
+    table = Table(title="Runs", columns=columns, rows=rows)
+    optional = {"held-out before", "held-out after", "ungradable", "time", "reason"}
+    return without_empty(table, optional)
 
 
-def _run_row(run: RunView, endpoints: Endpoints) -> tuple[Cell, ...]:
-    before, after = held_out(run)
+def _run_row(run: RunView, endpoints: Endpoints, key: str) -> tuple[Cell, ...]:
+    before, after = held_out(run, key)
     return (
         run.condition,
         run.seed,
         run.status,
+        run.attempts,
         len(run.rows),
         _endpoint(run, endpoints),
         before,
         after,
         total(run, "ungradable_count", whole=True),
-        total(run, "step_time_s"),
+        run_time(run),
         _reason(run, endpoints),
     )
 
@@ -144,21 +153,21 @@ def _reason(run: RunView, endpoints: Endpoints) -> str | None:
 
 def condition_table(view: StudyView, endpoints: Endpoints) -> Table:
     """Return one row a condition: each cell a mean over its runs, with n and interval."""
-    metric = view.record.study.endpoint.metric
+    metric, key = view.record.study.endpoint.metric, held_out_key(view)
     columns = (
         Column(name="condition"),
         Column(name="runs done", unit="text"),
         Column(name=f"{metric} ({view.record.study.endpoint.over})", unit=unit_of(metric)),
-        Column(name="held-out before", unit="rate"),
-        Column(name="held-out after", unit="rate"),
-        Column(name="gain", unit="rate", signed=True),
+        Column(name="held-out before", unit=unit_of(key)),
+        Column(name="held-out after", unit=unit_of(key)),
+        Column(name="gain", unit=unit_of(key), signed=True),
         Column(name="tokens per second", unit="tokens/s"),
         Column(name="step time", unit="s"),
     )
     rows = []
     for label in view.labels:
         runs = view.of(label)
-        held = [held_out(run) for run in runs]
+        held = [held_out(run, key) for run in runs]
         done = sum(run.status == "done" for run in runs)
         rows.append(
             (
@@ -178,21 +187,91 @@ def condition_table(view: StudyView, endpoints: Endpoints) -> Table:
                 estimate([median(run, "step_time_s") for run in runs]),
             )
         )
-    return Table(title="Conditions", columns=columns, rows=tuple(rows))
+    table = Table(title="Conditions", columns=columns, rows=tuple(rows))
+    return without_empty(table, {column.name for column in columns[3:]})
 
 
-def held_out(run: RunView) -> tuple[float | None, float | None]:
-    """Return held-out accuracy before the first update and at the end of a finished run.
+def without_empty(table: Table, optional: AbstractSet[str]) -> Table:
+    """Leave out those of the optional columns in which no row has a value."""
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.name not in optional or any(row[place] is not None for row in table.rows)
+    ]
+    return Table(
+        title=table.title,
+        columns=tuple(table.columns[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+    )
 
-    Before is the evaluation at step 0; after is the last one, of a complete run only.
+
+def contrast_table(evidence: Evidence) -> Table:
+    """Return one row a contrast, with everything the analysis says of it in numbers."""
+    columns = (
+        Column(name="metric"),
+        Column(name="baseline"),
+        Column(name="candidate"),
+        Column(name="family"),
+        Column(name="verdict"),
+        Column(name="effect", unit=""),
+        Column(name="low95", unit=""),
+        Column(name="high95", unit=""),
+        Column(name="p", unit=""),
+        Column(name="p, Holm", unit=""),
+        Column(name="seeds", unit="count"),
+    )
+    rows = tuple(
+        (
+            each.metric,
+            each.baseline,
+            each.candidate,
+            each.family,
+            each.verdict,
+            each.delta,
+            each.low,
+            each.high,
+            each.p,
+            each.p_holm,
+            each.n_seeds,
+        )
+        for each in evidence.contrasts
+    )
+    return Table(title="Contrasts", columns=columns, rows=rows)
+
+
+def held_out_key(view: StudyView) -> str:
+    """Return the evaluation shown before and after training: the endpoint's, else accuracy."""
+    metric = view.record.study.endpoint.metric
+    return metric if metric.startswith("eval/") else "eval/accuracy"
+
+
+def held_out(run: RunView, key: str = "eval/accuracy") -> tuple[float | None, float | None]:
+    """Return a held-out measure before the first update and at the end of a finished run.
+
+    Before is the evaluation at step 0; after is the last one, of a complete run only. The only
+    evaluation of a run that did no step is before.
     """
-    rows = [row for row in run.evaluations if isinstance(row.get("accuracy"), int | float)]
+    name = key.removeprefix("eval/")
+    rows = [row for row in run.evaluations if isinstance(row.get(name), int | float)]
     if not rows:
         return None, None
     first, last = rows[0], rows[-1]
-    before = float(first["accuracy"]) if first.get("step") == 0 else None
-    done = run.status == "done" and last is not first
-    return before, float(last["accuracy"]) if done else None
+    before = float(first[name]) if first.get("step") == 0 else None
+    done = run.status == "done" and last.get("step") != 0
+    return before, float(last[name]) if done else None
+
+
+def run_time(run: RunView) -> float | None:
+    """Return the seconds a run spent in its steps; where no step is timed, from begin to end.
+
+    The latter only of a run that was begun once: between two attempts nothing runs.
+    """
+    spent = total(run, "step_time_s")
+    record = run.record
+    if spent is not None or record.attempts != 1 or not (record.started_at and record.ended_at):
+        return spent
+    begun, ended = (datetime.fromisoformat(at) for at in (record.started_at, record.ended_at))
+    return (ended - begun).total_seconds()
 
 
 def median(run: RunView, key: str) -> float | None:

@@ -6,6 +6,7 @@ analysis did not give.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -43,10 +44,19 @@ def verdict_card(view: StudyView, evidence: Evidence | None, problem: str | None
         f'<p class="badge">{escape(contrast.headline)}<i>{escape(mode)} · '
         f"{escape(contrast.candidate)} against {escape(contrast.baseline)} · "
         f"{escape(contrast.metric)}</i></p>"
-        f'<h2 class="sentence">{escape(verdict_sentence(contrast))}</h2>{strip}'
+        f'<h2 class="sentence">{escape(tied(verdict_sentence(contrast)))}</h2>{strip}'
         f'<dl class="facts">{facts}</dl>'
         f"{f'<ul class=caveats>{caveats}</ul>' if caveats else ''}</section>"
     )
+
+
+def tied(sentence: str) -> str:
+    """Keep numbers with their units, and p with its value, on one line.
+
+    >>> tied("95 % CI, p = .02").count(chr(0xA0))
+    3
+    """
+    return re.sub(r"(?<=[\d.]) (?=%|pp\b)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) ", "\u00a0", sentence)
 
 
 def _no_verdict(view: StudyView, problem: str | None) -> str:

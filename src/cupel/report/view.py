@@ -27,6 +27,9 @@ BandKind = Literal["t95", "range", "none"]
 MAX_POINTS = 250
 """Points drawn for one curve; longer runs are averaged over blocks of consecutive steps."""
 
+_LABELS = frozenset({"step", "condition", "seed"})
+"""Keys that say which row it is; everything else is a measurement."""
+
 _UNITS = {
     "accuracy": "rate",
     "greedy_accuracy": "rate",
@@ -34,7 +37,9 @@ _UNITS = {
     "exec_entropy_var": "nats²",
     "plan_entropy_mean": "nats",
     "plan_entropy_var": "nats²",
+    "learning_rate": "",
     "mean_reward": "",
+    "post_exec_entropy_var": "nats²",
     "sepa_lambda": "",
     "tokens_per_second": "tokens/s",
 }
@@ -101,6 +106,7 @@ class RunView:
     rows: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Mapping[str, Any]]
     problem: str | None = None
+    _curves: dict[str, Curve] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def status(self) -> str:
@@ -126,8 +132,26 @@ class RunView:
         """Whether the run stopped before its end."""
         return self.status in {"failed", "damaged"}
 
+    @property
+    def attempts(self) -> int | None:
+        """How often the run was begun; None where its folder does not say."""
+        return self.record.attempts
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Every key of its rows, and `eval/<key>` of its evaluations, in order of appearance."""
+        found = dict.fromkeys(key for row in self.rows for key in row)
+        found |= dict.fromkeys(f"eval/{key}" for row in self.evaluations for key in row)
+        return tuple(key for key in found if key.removeprefix("eval/") not in _LABELS)
+
     def curve(self, key: str) -> Curve:
         """Return the run's curve of a key of metrics.jsonl, or `eval/<key>` of evaluations."""
+        found = self._curves.get(key)
+        if found is None:
+            found = self._curves[key] = self._read(key)
+        return found
+
+    def _read(self, key: str) -> Curve:
         rows = self.evaluations if key.startswith("eval/") else self.rows
         rows = [row for row in rows if isinstance(row.get("step"), int | float)]
         name = key.removeprefix("eval/")
@@ -184,29 +208,40 @@ def load_view(folder: Path) -> StudyView:
         ConfigError: its study.toml is not valid.
     """
     record = read_study(folder)
-    runs = tuple(_run_view(run, record.study.labels) for run in record.runs)
+    runs = tuple(_read_run_view(run, record.study.labels) for run in record.runs)
     return StudyView(record=record, runs=runs, inks=inks(record.study.labels))
 
 
-def _run_view(record: RunRecord, labels: Sequence[str]) -> RunView:
+def _read_run_view(record: RunRecord, labels: Sequence[str]) -> RunView:
     problems: list[str] = []
-    if record.condition not in labels:
-        problems.append(f"its condition '{record.condition}' is not in study.toml")
     streams: dict[str, Sequence[Mapping[str, Any]]] = {}
     for stream in ("metrics.jsonl", "evaluations.jsonl"):
-        streams[stream] = ()
         if record.has(stream):
             try:
                 streams[stream] = record.rows(stream)
             except DataError as error:
                 problems.append(str(error))
+    return run_view(record, labels, streams, problems=problems)
+
+
+def run_view(
+    record: RunRecord,
+    labels: Sequence[str],
+    streams: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    problems: Sequence[str] = (),
+) -> RunView:
+    """Return a run as the report shows it, from rows that were read already."""
+    found = list(problems)
+    if record.condition not in labels:
+        found.insert(0, f"its condition '{record.condition}' is not in study.toml")
     return RunView(
         record=record,
         condition=record.condition or "unknown",
         seed=-1 if record.seed is None else record.seed,
-        rows=streams["metrics.jsonl"],
-        evaluations=streams["evaluations.jsonl"],
-        problem="; ".join(problems) or None,
+        rows=streams.get("metrics.jsonl", ()),
+        evaluations=streams.get("evaluations.jsonl", ()),
+        problem="; ".join(found) or None,
     )
 
 

@@ -223,6 +223,11 @@ class TrainConfig(Config):
     """Another replicate draws other samples for the same seed; A/A checks need two of them."""
     log_tokens: bool = False
     """Also write token ids, log-probs and entropies of every completion."""
+    token_log_every: int = Field(default=10, ge=0)
+    """Steps between those whose tokens go to emergence/tokens.jsonl with uncertainty, planning mask
+    and advantages, for the completion viewer; those of the last step always do. 0: none."""
+    token_log_groups: int = Field(default=2, ge=1)
+    """Groups of such a step, those of mixed rewards first."""
     policy: PolicySettings = Field(default_factory=PolicySettings)
     """Backend settings."""
     problems: ProblemsConfig = Field(default_factory=ProblemsConfig)

@@ -40,6 +40,7 @@ from cupel.rlvr.records import (
 )
 from cupel.rlvr.schedules import SepaSchedule, learning_rate_at
 from cupel.rlvr.shaping import Shaping, improve, length_penalties
+from cupel.rlvr.token_records import TOKENS, token_rows
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class TrainRecipe:
         "evaluation_rates.jsonl": None,
         "emergence/steps.jsonl": None,
         "emergence/generations.jsonl": None,
+        TOKENS: None,
     }
     preload = ("cupel.rlvr.train",)
 
@@ -191,6 +193,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
     )
     moments = entropy_moments(record)
     context.recorder.log_many("emergence/generations.jsonl", generation_rows(record))
+    context.recorder.log_many(TOKENS, token_rows(record, state.policy.tokenizer.piece_bytes))
     context.recorder.log("emergence/steps.jsonl", emergence_step_row(record, moments, context))
     # last, because an unhealthy row stops the run: what led there is on disk by then
     context.recorder.log("metrics.jsonl", metrics_row(record, moments, context))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cupel.cli.source import json_option
+from cupel.cli.source import device_option, json_option, threads_option
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -35,14 +35,8 @@ def training_options(command: CommandT) -> CommandT:
     """Decorate a command that trains with its words and options."""
     for option in (
         json_option,
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="CPU threads.",
-        ),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
+        threads_option,
+        device_option,
         click.option(
             "--seed",
             type=click.IntRange(min=0),

@@ -10,7 +10,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import EXIT_NO, Stop
-from cupel.cli.source import comma_list, json_option
+from cupel.cli.source import comma_list, device_option, json_option, threads_option
 from cupel.cli.teach.phase import run_phase
 from cupel.cli.teach.phase_options import environment_of
 
@@ -75,10 +75,8 @@ _QUANTIZED = (
 @click.option("--load-in-8bit", is_flag=True, hidden=True)
 @click.option("--strict", is_flag=True, help="Exit with 1 when a headline gate says no.")
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Seed.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
+@device_option
+@threads_option
 @click.option(
     "--set",
     "overrides",

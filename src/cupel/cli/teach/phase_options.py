@@ -13,6 +13,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Stop
+from cupel.cli.source import device_option, threads_option
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -35,14 +36,8 @@ def environment_options(command: CommandT) -> CommandT:
 def machine_options(command: CommandT) -> CommandT:
     """Decorate a command with seed and machine."""
     for option in (
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="CPU threads.",
-        ),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
+        threads_option,
+        device_option,
         click.option(
             "--seed",
             type=click.IntRange(min=0),

@@ -10,7 +10,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import EXIT_NO
-from cupel.cli.source import comma_list, json_option, set_setting_option
+from cupel.cli.source import comma_list, json_option, set_setting_option, threads_option
 from cupel.cli.teach.phase import run_phase
 
 
@@ -63,9 +63,7 @@ from cupel.cli.teach.phase import run_phase
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when a gate says no.")
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Seed.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
+@threads_option
 @set_setting_option
 @json_option
 def command(
