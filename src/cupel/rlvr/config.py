@@ -23,9 +23,6 @@ from cupel.rlvr.credit import TransformMode, UncertaintyKind
 from cupel.rlvr.problems import ProblemsConfig
 from cupel.rlvr.schedules import LearningRateShape
 
-REMOTE = ("openai", "tinker")
-"""Backends whose completions come from a server."""
-
 
 class HeldOutConfig(Config):
     """How a policy is asked on held-out problems, in training and afterwards alike."""

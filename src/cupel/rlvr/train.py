@@ -24,7 +24,7 @@ from cupel.rlvr.advantages import advantages
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
 from cupel.rlvr.concurrency import in_force, observe_step
-from cupel.rlvr.config import REMOTE, TrainConfig, with_backend_defaults
+from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.evaluate import check_start, evaluate
 from cupel.rlvr.forecast import evaluation_steps, forecast
 from cupel.rlvr.graders import describe_grader
