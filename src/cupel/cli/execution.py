@@ -185,12 +185,15 @@ def reach(*folders: Path) -> None:
 
     asked: set[str] = set()
     for run in map(RunFolder, folders):
-        config = {} if run.is_complete else run.config()
-        recipe = load_recipe(config["recipe"]) if config else None
-        settings = canonical_json(config.get("resolved"))
-        if isinstance(recipe, Reaching) and settings not in asked:
+        if run.is_complete:
+            continue
+        config = run.config()
+        recipe = load_recipe(config["recipe"])
+        reaching: object = recipe
+        settings = canonical_json(config["resolved"])
+        if isinstance(reaching, Reaching) and settings not in asked:
             asked.add(settings)
-            recipe.reach(validate(recipe.config_type, config["resolved"], where=str(run.path)))
+            reaching.reach(validate(recipe.config_type, config["resolved"], where=str(run.path)))
 
 
 def judge_and_report(

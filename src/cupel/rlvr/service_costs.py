@@ -1,6 +1,6 @@
 """What a run asks of a service that samples and trains: bounds on its requests and tokens.
 
-Pure. Knows which calls a step, an evaluation and a checkpoint make. Refuses to know prices, which
+Knows which calls a step, an evaluation and a checkpoint make. Refuses to know prices, which
 change, and a tokenizer, which a plan may not have: a token is at least one byte of a prompt, so
 bytes bound tokens.
 """
