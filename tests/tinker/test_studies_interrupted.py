@@ -71,8 +71,7 @@ def test_a_study_outlives_a_restart_of_its_server(
     assert stopped.returncode == 3, stopped.stderr
     assert "Traceback" not in stopped.stderr
     failures = [entry["failure"] for entry in manifest_of(tmp_path / "ab")["runs"]]
-    assert {failure["kind"] for failure in failures if failure} <= {"infrastructure", "usage"}
-    assert any(failures)
+    assert {failure["kind"] for failure in failures} == {"infrastructure"}
     refused = call(tmp_path, "run", "ab", "--no-figures")
     assert refused.returncode == 2
     assert "is it up?" in refused.stderr or "does not answer" in refused.stderr

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupel.config import canonical_json
-from cupel.errors import ConfigError
+from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
@@ -205,13 +205,19 @@ def policy_of(config: TrainConfig, context: RunContext) -> Policy:
 
     Raises:
         ConfigError: several processes, and a backend that one process holds.
+        InfrastructureFailure: a server that this run has worked with cannot be used any more.
     """
-    policy = build_policy(
-        config.policy.of(config.backend, config.model),
-        device=context.slot.device,
-        threads=context.slot.threads,
-        seed=context.seed,
-    )
+    try:
+        policy = build_policy(
+            config.policy.of(config.backend, config.model),
+            device=context.slot.device,
+            threads=context.slot.threads,
+            seed=context.seed,
+        )
+    except ConfigError as error:
+        if config.backend in REMOTE and context.resume is not None:
+            raise InfrastructureFailure(str(error)) from None
+        raise
     if context.ranks.count == 1:
         return policy
     if config.backpressure.enabled:
