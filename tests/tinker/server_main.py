@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src/cupel/policy/assets/tiny-arithmetic"
 BACKEND = {
     # One shape per program: a new batch size would be compiled anew, 10 to 20 seconds each.
-    "max_lora_adapters": 8,
+    "max_lora_adapters": 24,
     "max_lora_rank": 8,
     "sample_max_num_sequences": 64,
     "train_micro_batch_size": 64,
