@@ -1,4 +1,4 @@
-"""A language model of one table, small enough to differentiate by hand: what the fake server serves.
+"""A language model of one table, small enough to differentiate by hand: what the fake serves.
 
 Knows next-token logprobs, the four policy losses with their exact gradient, the two ways to reduce
 them, Adam and sampling. Refuses to know requests, names and files.
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """What a row gave: the trainer's logprobs, each token's loss, and its gradient in the logits."""
+    """What a row gave: the trainer's logprobs, each token's loss, the gradient in the logits."""
 
     logprobs_T: Floats
     loss_T: Floats

@@ -7,7 +7,6 @@ SkyRL's, and on SkyRL itself. Where servers differ, the difference is what is te
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +60,9 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(any_server: Server) -> Iterator[Bench]:
+def bench(any_server: Server) -> Bench:
     sums = isinstance(any_server, FakeServer) and any_server.reduction == "sum"
-    yield Bench(server=any_server, client=trainer(any_server), sums=sums)
+    return Bench(server=any_server, client=trainer(any_server), sums=sums)
 
 
 def test_the_server_names_its_one_base_model(bench: Bench) -> None:
@@ -223,6 +222,25 @@ def test_only_a_hosted_server_clips_the_gradient(bench: Bench) -> None:
     assert limited < 0.1 * free if bench.sums else limited == pytest.approx(free, rel=1e-4)
 
 
+def test_a_loss_of_the_callers_own_has_its_true_scale_only_where_tokens_are_summed(
+    bench: Bench,
+) -> None:
+    (given,) = bench.rows(1)
+    targets = {"target_tokens": given.loss_fn_inputs["target_tokens"]}
+    row = [types.Datum(model_input=given.model_input, loss_fn_inputs=targets)]
+
+    def norm(scale: float) -> float:
+        def loss(_: Any, logprobs: Any) -> Any:
+            return scale * sum(each.sum() for each in logprobs), {}
+
+        done(bench.client.forward_backward_custom(row, loss))
+        metrics = step(bench.client, 0.0)
+        return next(value for name, value in metrics.items() if "grad_norm" in name)
+
+    ratio = norm(-10.0) / norm(-1.0)
+    assert ratio == pytest.approx(10.0 if bench.sums else 1.0, rel=1e-3)
+
+
 def test_a_step_changes_the_next_sampler_and_not_the_last_one(bench: Bench) -> None:
     client = trainer(bench.server, seed=3)
     old = client.save_weights_and_get_sampling_client()
@@ -272,5 +290,6 @@ def test_what_a_server_refuses_reaches_the_client_in_its_words(bench: Bench) -> 
     row = bench.rows(1)
     with pytest.raises(Exception, match=r"(?i)loss_fn"):
         done(bench.client.forward_backward(row, "no_such_loss"))
-    client = trainer(bench.server)
-    assert gradient_norm(client, row) > 0
+    with pytest.raises(Exception, match=r"(?i)rank"):
+        trainer(bench.server, rank=4096)
+    assert gradient_norm(bench.client, row) > 0
