@@ -59,7 +59,7 @@ $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,tinker,track,tensorboard,trackio,dev]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,tinker,dev]" -c constraints.txt
 	@touch $@ $(VENV)/.quickstart
 
 $(TINKER_VENV)/.ready: constraints.txt constraints-tinker.txt scripts/install_tinker_server.sh
