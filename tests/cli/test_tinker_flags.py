@@ -112,6 +112,13 @@ def test_what_cannot_begin_is_one_line_and_nothing_runs(
     assert not list(Path("c").rglob("metrics.jsonl"))
 
 
+def test_a_run_that_could_not_begin_is_given_again_with_another_address(cupel: Invoke) -> None:
+    words = ("train", "--backend", "tinker", "--problems.source", "arithmetic", "--log-dir", "r")
+    for address in ("http://127.0.0.1:9", "http://127.0.0.1:19"):
+        done = cupel(*words, "--base-url", address)
+        says_one_line(done, f"{address} does not answer")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

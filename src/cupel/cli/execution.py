@@ -193,7 +193,8 @@ def reach(*folders: Path) -> None:
         settings = canonical_json(config["resolved"])
         if isinstance(reaching, Reaching) and settings not in asked:
             asked.add(settings)
-            reaching.reach(validate(recipe.config_type, config["resolved"], where=str(run.path)))
+            where = f"{run.path / 'config.json'}: resolved"
+            reaching.reach(validate(recipe.config_type, config["resolved"], where=where))
 
 
 def judge_and_report(

@@ -156,7 +156,8 @@ def _prepare_run(
 
     if folder.exists() and not folder.is_dir():
         raise Stop(f"{folder} is a file; --log-dir wants a folder")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    begun = folder.is_dir() and any(folder.iterdir()) and not _is_untouched(folder)
+    if begun and not resume:
         raise Stop(
             f"{folder} is not empty; --resume continues what is there, "
             "another --log-dir starts a new run"
@@ -165,6 +166,14 @@ def _prepare_run(
     label = _label(settings, where)
     spec = plan_run(recipe, RECIPE_NAME, passed=settings, seed=seed, condition=label, where=where)
     RunFolder(folder).create(spec)
+
+
+def _is_untouched(folder: Path) -> bool:
+    """Say whether a folder holds a run that was planned and never began: it may be planned anew."""
+    from cupel.lab.run_dir import RunFolder
+
+    run = RunFolder(folder)
+    return (folder / "run.json").is_file() and run.state().get("attempts") == 0
 
 
 def _label(settings: dict[str, object], where: str) -> str:
