@@ -1,13 +1,14 @@
 # Needs nothing but Python 3.11+ and make. `make quickstart` and `make test` set up what they need.
 PYTHON ?= python3
 VENV := .venv
+TINKER_VENV := .venv-tinker
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # One thread a process: OpenMP threads that wait for each other cost more than they bring here.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: quickstart test test-slow check format docs bench clean
+.PHONY: quickstart test test-slow test-tinker check format docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -18,11 +19,15 @@ quickstart: $(VENV)/.quickstart  ## a real campaign on CPU: 2 conditions x 8 see
 
 test: $(VENV)/.dev  ## lint, types, import contracts and all fast tests, with coverage
 	$(MAKE) -s check
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python -m pytest -m "not slow and not tinker" -n 2 --dist worksteal --cov --cov-report=
 	$(BIN)/python scripts/check_coverage.py
 
 test-slow: $(VENV)/.dev  ## calibration, rebuilds, random kills: minutes to an hour
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not tinker" -n 2 --dist worksteal
+	$(MAKE) -s test-tinker
+
+test-tinker: $(VENV)/.dev $(TINKER_VENV)/.ready  ## the Tinker backend against a real server on this machine's CPU
+	CUPEL_TINKER_REQUIRED=1 $(BIN)/python -m pytest -m tinker
 
 check: $(VENV)/.dev  ## ruff, format, mypy, import contracts
 	$(BIN)/ruff check .
@@ -41,7 +46,7 @@ bench: $(VENV)/.dev  ## side-by-side benchmarks; each prints a ratio and writes 
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) $(TINKER_VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
 
 $(VENV)/.torch: constraints.txt scripts/install_torch.sh
 	$(PYTHON) -c 'import sys; sys.exit("Cupel needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -54,5 +59,9 @@ $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,dev]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,tinker,dev]" -c constraints.txt
 	@touch $@ $(VENV)/.quickstart
+
+$(TINKER_VENV)/.ready: constraints.txt constraints-tinker.txt scripts/install_tinker_server.sh
+	sh scripts/install_tinker_server.sh $(PYTHON) $(TINKER_VENV)
+	@touch $@

@@ -23,6 +23,7 @@ PURE = (
     "src/cupel/rlvr/evaluation_rates.py",
     "src/cupel/policy/footprint.py",
     "src/cupel/policy/openai_wire.py",
+    "src/cupel/policy/tinker_wire.py",
     "src/cupel/lab/estimate.py",
     "src/cupel/lab/plan.py",
     "src/cupel/lab/design.py",

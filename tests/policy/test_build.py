@@ -43,7 +43,9 @@ def test_no_thread_is_refused() -> None:
 
 
 def test_an_unknown_backend_is_named_with_what_is_allowed() -> None:
-    with pytest.raises(ConfigError, match=r"policy.*backend.*'tiny', 'torch', 'toy' or 'openai'"):
+    with pytest.raises(
+        ConfigError, match=r"policy.*backend.*'tiny', 'torch', 'toy', 'openai' or 'tinker'"
+    ):
         validate(PolicyConfig, {"backend": "tinny"}, where="policy")
 
 

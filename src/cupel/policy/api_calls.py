@@ -38,7 +38,7 @@ def open_client(*, base_url: str, key: str, timeout_s: float, what: str) -> Any:
 
 def passes(error: Any) -> bool:
     """Whether the same call may succeed later, though the API answered with this error."""
-    if error.code == "insufficient_quota":
+    if getattr(error, "code", None) == "insufficient_quota":
         return False
     return error.status_code in _PASSING or error.status_code >= 500
 

@@ -26,7 +26,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
     Raises:
         ConfigError: settings that contradict each other, or an unknown device.
         DataError: the model folder is missing or not a model.
-        MissingExtraError: torch or transformers is not installed.
+        MissingExtraError: torch, transformers or tinker is not installed.
     """
     if threads < 1:
         raise ConfigError(f"build_policy: threads = {threads}; at least 1 is needed")
@@ -62,6 +62,15 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
                     "trainer trains, a folder or a hub id"
                 )
             return load_openai_policy(config, device=device, threads=threads, seed=seed)
+        case "tinker":
+            need_tinker("policy.backend 'tinker'")
+            from cupel.policy.tinker_policy import load_tinker_policy
+
+            if config.model is None:
+                raise ConfigError(
+                    "policy.backend 'tinker' needs policy.model: the model's name on the server"
+                )
+            return load_tinker_policy(config, seed=seed)
 
 
 def need_torch(what: str) -> None:
@@ -73,3 +82,13 @@ def need_torch(what: str) -> None:
     for module in ("torch", "transformers", "tokenizers", "safetensors"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(what, "torch")
+
+
+def need_tinker(what: str) -> None:
+    """Check that the Tinker SDK is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("tinker") is None:
+        raise MissingExtraError(what, "tinker")

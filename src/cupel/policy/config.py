@@ -12,14 +12,18 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
+from cupel.policy.tinker_config import TinkerSettings, check_tinker
 
 Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]
-Backend = Literal["tiny", "torch", "toy", "openai"]
+Backend = Literal["tiny", "torch", "toy", "openai", "tinker"]
+
+REMOTE = ("openai", "tinker")
+"""Backends whose completions come from a server."""
 
 
 class LoraSettings(Config):
-    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); backends torch and openai."""
+    """Low-rank adapters on a frozen model (LoRA, arXiv:2106.09685); not on a table or tiny."""
 
     rank: Annotated[int, Field(ge=0)] = 0
     """Rank of the adapters (extra `lora`); 0: none, all weights are trained. Adapters want a
@@ -136,6 +140,8 @@ class PolicySettings(Config):
     """Adapters instead of all weights."""
     openai: OpenAISettings = Field(default_factory=OpenAISettings)
     """The server that samples."""
+    tinker: TinkerSettings = Field(default_factory=TinkerSettings)
+    """The server that samples and trains."""
 
     def of(self, backend: Backend, model: str | None) -> PolicyConfig:
         """Return the settings of a policy of this backend and model."""
@@ -166,6 +172,11 @@ class PolicySettings(Config):
                 f"policy.shard = '{self.shard}' with backend '{backend}', which one process holds; "
                 "use backend = 'torch', or 'none'"
             )
+        if self.tinker != TinkerSettings() and backend != "tinker":
+            raise ConfigError(
+                f"policy.tinker with backend '{backend}', which trains by itself; use backend = "
+                "'tinker', or leave these settings out"
+            )
         if backend == "openai":
             self._check_server()
             return
@@ -174,6 +185,10 @@ class PolicySettings(Config):
                 f"policy.openai (--base-url) with backend '{backend}', which samples by itself; "
                 "use backend = 'openai', or leave these settings out"
             )
+        if backend == "tinker":
+            plain, lora = PolicySettings(), LoraSettings()
+            check_tinker(self, defaults=dict(plain), lora=dict(lora))
+            return
         if backend == "torch":
             return
         if self.lora.rank:
@@ -211,10 +226,11 @@ class PolicyConfig(PolicySettings):
     backend: Backend = "tiny"
     """tiny: the shipped 134,784-parameter decoder for arithmetic in words; torch: any Hugging Face
     causal language model; toy: an exact table of softmaxes in numpy; openai: as torch with
-    adapters, and an OpenAI-compatible server samples."""
+    adapters, and an OpenAI-compatible server samples; tinker: a Tinker server samples and trains
+    adapters."""
     model: str | None = None
-    """Model folder, adapter folder or hub id (torch), or a folder built by the tiny builder (tiny;
-    None: the shipped start)."""
+    """Model folder, adapter folder or hub id (torch), its name on the server (tinker),
+    or a folder built by the tiny builder (tiny; None: the shipped start)."""
 
     @model_validator(mode="after")
     def _backend_can(self) -> PolicyConfig:

@@ -36,12 +36,14 @@ class SamplerStatistics:
         sampler_kl: mean over tokens of the k3 estimate of KL(q || pi):
             r - 1 - log r with r = pi / q, never negative, unbiased.
         sampler_ratio_mean: mean of pi / q over tokens.
-        sampler_ratio_max: the largest of them.
+        sampler_ratio_max: the largest of them. All three are None where q is not known.
+        sampler_gap_max: largest |difference| between log pi as the sampler told it and as scored.
     """
 
-    sampler_kl: float
-    sampler_ratio_mean: float
-    sampler_ratio_max: float
+    sampler_kl: float | None
+    sampler_ratio_mean: float | None
+    sampler_ratio_max: float | None
+    sampler_gap_max: float
 
 
 def sampler_statistics(completions: Completions, logprobs_NT: FloatNT) -> SamplerStatistics:
@@ -50,12 +52,19 @@ def sampler_statistics(completions: Completions, logprobs_NT: FloatNT) -> Sample
     Source: k3 estimator, J. Schulman, "Approximating KL divergence" (2020).
     """
     mask_NT = completions.mask_NT
-    log_ratio = logprobs_NT[mask_NT].astype(np.float64) - completions.sampler_logprobs_NT[mask_NT]
+    scored = logprobs_NT[mask_NT].astype(np.float64)
+    gap = float(np.abs(scored - completions.policy_logprobs_NT[mask_NT]).max())
+    if completions.sampler_logprobs_NT is None:
+        return SamplerStatistics(
+            sampler_kl=None, sampler_ratio_mean=None, sampler_ratio_max=None, sampler_gap_max=gap
+        )
+    log_ratio = scored - completions.sampler_logprobs_NT[mask_NT]
     ratio = np.exp(log_ratio)
     return SamplerStatistics(
         sampler_kl=float((np.expm1(log_ratio) - log_ratio).mean()),
         sampler_ratio_mean=float(ratio.mean()),
         sampler_ratio_max=float(ratio.max()),
+        sampler_gap_max=gap,
     )
 
 
@@ -103,19 +112,35 @@ def gated_credit(
         entropies_BT: NDArray[np.float64] | None,
     ) -> NDArray[np.float64]:
         mask_BT = mask_NT[rows_B]
-        _check(
-            logprobs_BT[mask_BT],
-            scores.logprobs_NT[rows_B][mask_BT],
-            what="pi_new / pi_old of the first update",
-            cause=(
-                "the update scores other rows than `score` does, or the weights changed in "
-                "between (dropout on, a stale copy, an adapter merged on one side only)"
-            ),
-            tolerance=tolerance,
+        check_update_ratio(
+            logprobs_BT[mask_BT], scores.logprobs_NT[rows_B][mask_BT], tolerance=tolerance
         )
         return credit(rows_B, logprobs_BT, entropies_BT)
 
     return checked
+
+
+def check_update_ratio(
+    new: NDArray[np.floating], old: NDArray[np.floating], *, tolerance: float
+) -> float:
+    """Check the update's own forward pass against the scores of the same tokens.
+
+    Returns:
+        The mean ratio pi_new / pi_old.
+
+    Raises:
+        GateFailure: says by how much they disagree, and the likely cause.
+    """
+    return _check(
+        new,
+        old,
+        what="pi_new / pi_old of the first update",
+        cause=(
+            "the update scores other rows than `score` does, or the weights changed in "
+            "between (dropout on, a stale copy, an adapter merged on one side only)"
+        ),
+        tolerance=tolerance,
+    )
 
 
 def _check(

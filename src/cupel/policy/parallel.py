@@ -208,6 +208,13 @@ def _joined(parts: Sequence[Completions]) -> Completions:
         tokens_NT=np.concatenate([part.tokens_NT for part in parts]),
         lengths_N=np.concatenate([part.lengths_N for part in parts]),
         finished_N=np.concatenate([part.finished_N for part in parts]),
-        sampler_logprobs_NT=np.concatenate([part.sampler_logprobs_NT for part in parts]),
+        sampler_logprobs_NT=_told(parts),
         policy_logprobs_NT=np.concatenate([part.policy_logprobs_NT for part in parts]),
     )
+
+
+def _told(parts: Sequence[Completions]) -> FloatNT | None:
+    """Join what the sampler told; None where one part does not have it."""
+    told = [part.sampler_logprobs_NT for part in parts]
+    kept = [one for one in told if one is not None]
+    return np.concatenate(kept) if len(kept) == len(told) else None

@@ -8,7 +8,7 @@ before the update; pi_new, the same code path during the update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -48,7 +48,8 @@ class Completions:
         tokens_NT: sampled ids; the end-of-sequence token is part of a finished completion.
         lengths_N: number of sampled tokens a row, at least 1.
         finished_N: True where the row ended by itself, False where it hit the token limit.
-        sampler_logprobs_NT: log q of each sampled token (temperature and top-p applied), 0 padded.
+        sampler_logprobs_NT: log q of each sampled token (temperature and top-p applied), 0 padded;
+            None where a remote sampler does not tell it: never another probability instead.
         policy_logprobs_NT: log pi (T = 1) of the same tokens in the sampler's pass, 0 padded.
     """
 
@@ -57,7 +58,7 @@ class Completions:
     tokens_NT: IntNT
     lengths_N: NDArray[np.int32]
     finished_N: NDArray[np.bool_]
-    sampler_logprobs_NT: FloatNT
+    sampler_logprobs_NT: FloatNT | None
     policy_logprobs_NT: FloatNT
 
     @property
@@ -124,11 +125,12 @@ class UpdateResult:
         reference_kl: mean k3 estimate over trained tokens; None without a KL penalty.
         sampler_truncated_rate: share of trained tokens whose sampler correction met its cap; None
             without the correction.
+        grad_norm: before clipping; None where a server does not tell it.
     """
 
     scores: Scores
     loss: float
-    grad_norm: float
+    grad_norm: float | None
     ratio_mean: float
     ratio_max: float
     clip_fraction: float
@@ -208,8 +210,18 @@ class Policy(Protocol):
         """Return what the record should say of model, arithmetic and machine; plain JSON."""
         ...
 
-    def weights_sha256(self) -> str:
-        """Hash of all weights, for the record."""
+    def weights_sha256(self) -> str | None:
+        """Hash of all weights, for the record; None where only a server has them."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A policy that asks others to work, and counts what for."""
+
+    def account(self) -> Mapping[str, int | str | None]:
+        """Return what was asked for so far, checkpoints' own share included, and where the last
+        saved weights lie."""
         ...
 
 

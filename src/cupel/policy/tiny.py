@@ -87,6 +87,9 @@ def tiny_model(
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        # What other programs look up in a saved folder.
+        architectures=[Qwen3ForCausalLM.__name__],
+        dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cupel.errors import AlgorithmicFailure
+from cupel.errors import AlgorithmicFailure, ConfigError
 from cupel.policy.losses import (
     TokenLoss,
     check_loss,
@@ -61,6 +61,12 @@ class UpdateRecord:
         reference_logprobs_NT: FloatNT | None = None,
     ) -> None:
         check_loss(config)
+        if config.sampler_correction != "none" and completions.sampler_logprobs_NT is None:
+            raise ConfigError(
+                f"loss.sampler_correction = '{config.sampler_correction}' needs the probabilities "
+                "that the sampler drew from, and it does not tell them; use temperature = 1 and "
+                "top_p = 1, or loss.sampler_correction = 'none'"
+            )
         self._credit, self._config, self._old = credit, config, old_logprobs_NT
         self._reference, self._sampler = reference_logprobs_NT, completions.sampler_logprobs_NT
         mask_NT = completions.mask_NT
@@ -112,12 +118,13 @@ class UpdateRecord:
     def _correction(self, rows_B: NDArray[np.intp], old_BT: Float, used_BT: Bool) -> Float:
         """Return the truncated weights q -> pi_old of some rows, and count the truncated ones."""
         cap = self._config.sampler_cap
+        assert self._sampler is not None  # refused above
         sampler_BT = self._sampler[rows_B].astype(np.float64)
         truncated = int(((old_BT - sampler_BT)[used_BT] > math.log(cap)).sum())
         self.sums += Sums(truncated=truncated)
         return sampler_weights(old_BT, sampler_BT, used_BT, cap=cap)
 
-    def result(self, scores: Scores, *, grad_norm: float) -> UpdateResult:
+    def result(self, scores: Scores, *, grad_norm: float | None) -> UpdateResult:
         """Return the record; with no trained token the ratio is 1 and nothing was clipped."""
         sums, tokens = self.sums, max(self.trained_tokens, 1)
         trained = self.trained_tokens > 0

@@ -123,6 +123,7 @@ def joined(rounds: Sequence[GradedBatch]) -> GradedBatch:
     """Return the groups of several rounds as one batch, in order."""
     parts = [one.completions for one in rounds]
     width = max(part.tokens_NT.shape[1] for part in parts)
+    unknown = any(part.sampler_logprobs_NT is None for part in parts)
 
     def rows(name: str) -> NDArray[Any]:
         arrays = [getattr(part, name) for part in parts]
@@ -138,7 +139,7 @@ def joined(rounds: Sequence[GradedBatch]) -> GradedBatch:
             tokens_NT=rows("tokens_NT"),
             lengths_N=rows("lengths_N"),
             finished_N=rows("finished_N"),
-            sampler_logprobs_NT=rows("sampler_logprobs_NT"),
+            sampler_logprobs_NT=None if unknown else rows("sampler_logprobs_NT"),
             policy_logprobs_NT=rows("policy_logprobs_NT"),
         ),
         texts=[text for one in rounds for text in one.texts],

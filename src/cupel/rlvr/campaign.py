@@ -184,7 +184,7 @@ def ab_study(
 
 def ab_defaults(shared: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults that an A/B study lays under these shared settings."""
-    return AB_DEFAULTS if shared.get("backend", "tiny") in ("torch", "openai") else {}
+    return AB_DEFAULTS if shared.get("backend", "tiny") in ("torch", "openai", "tinker") else {}
 
 
 def default_endpoint() -> dict[str, Any]:

@@ -12,10 +12,11 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
-from cupel.policy.config import Backend, PolicySettings
+from cupel.policy.config import REMOTE, Backend, PolicySettings
 from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE, REMOTE_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
+from cupel.policy.tinker_config import check_method
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
 from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind
@@ -131,9 +132,10 @@ class TrainConfig(Config):
 
     backend: Backend = "tiny"
     """tiny: a model shipped with Cupel; torch: any Hugging Face causal LM; toy: a numpy table;
-    openai: as torch with adapters, while an OpenAI-compatible server samples."""
+    openai: as torch with adapters, while an OpenAI-compatible server samples; tinker: a Tinker
+    server, hosted or your own, samples and trains adapters."""
     model: str | None = None
-    """Model folder or hub id (backends torch and openai)."""
+    """Model folder or hub id (backends torch and openai), or its name on the server (tinker)."""
     algorithm: Algorithm | None = None
     """Shorthand: grpo = grpo+none; full = maxrl+gtpo_sepa; rloo, reinforce_pp, dr_grpo, dapo, gspo,
     cispo: modes and loss of their papers. Excludes other values of what it stands for."""
@@ -204,13 +206,14 @@ class TrainConfig(Config):
     """Constants of the auto schedule."""
     uncertainty_kind: UncertaintyKind = "entropy"
     """Token uncertainty that shapes credit: entropy of the full next-token distribution,
-    -logprob of the sampled token, or p(1 - p)."""
+    -logprob of the sampled token (the default of backend tinker, which knows no more), or
+    p(1 - p)."""
     strategic_grams: Literal["default", "arithmetic"] | list[str] = "default"
     """Planning phrases: a named set, or your own list."""
     ratio_gate: float | None = Field(default=None, gt=0)
     """Largest |mean ratio - 1| allowed before the first update; None: 1e-4 in float32, 0.02 in
     bfloat16, whose rounding differs between decoding and scoring, 0.05 against a server that
-    samples (backend openai)."""
+    samples (backends openai and tinker)."""
     save_every: int = Field(default=20, ge=0)
     """Steps between checkpoints; 0: none."""
     replicate: int = Field(default=0, ge=0)
@@ -243,9 +246,11 @@ class TrainConfig(Config):
                 f"normalize = 'std' with advantage_mode '{self.advantage_mode}': only grpo is "
                 "divided by the standard deviation; drop one of them"
             )
-        if self.backend in ("torch", "openai") and self.model is None:
+        if self.backend in ("torch", "openai", "tinker") and self.model is None:
             raise ValueError(f"backend '{self.backend}' needs a model: a folder or a hub id")
         try:
+            if self.backend == "tinker":
+                check_method(self.loss, uncertainty_kind=self.uncertainty_kind)
             self.policy.check_backend(self.backend)
             check_loss(self.loss)
         except ConfigError as error:
@@ -307,7 +312,7 @@ class TrainConfig(Config):
     @property
     def gate_tolerance(self) -> float:
         """The ratio gate's tolerance in force, of scores against the sampler."""
-        if self.ratio_gate is None and self.backend == "openai":
+        if self.ratio_gate is None and self.backend in REMOTE:
             return REMOTE_TOLERANCE
         return self.update_tolerance
 
@@ -367,9 +372,15 @@ BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "torch": {},
     "openai": {},
+    "tinker": {
+        "model": "Qwen/Qwen3-4B-Instruct-2507",
+        "uncertainty_kind": "surprisal",
+        "policy": {"lora": {"rank": 64}, "betas": [0.9, 0.95], "grad_clip": 0.0},
+    },
 }
 """Defaults laid under what the user passed. The tiny and toy models need other settings than a
-real language model; every value ends up in the run's resolved config."""
+real language model; on a Tinker server those hold that every such server honours. Every value ends
+up in the run's resolved config."""
 
 
 def with_backend_defaults(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from pydantic import Field, model_validator
 from cupel.config import Config, merge, to_dict
 from cupel.errors import ConfigError, DataError
 from cupel.policy.config import Backend, PolicySettings
-from cupel.rlvr.config import EvaluationConfig, HeldOutConfig, TrainConfig, with_backend_defaults
+from cupel.rlvr.config import (
+    BACKEND_DEFAULTS,
+    EvaluationConfig,
+    HeldOutConfig,
+    TrainConfig,
+    with_backend_defaults,
+)
 from cupel.rlvr.problems import ProblemsConfig
 from cupel.rlvr.trained import find_checkpoint, seal_of, training_of
 
@@ -59,7 +65,9 @@ class EvaluateConfig(Config):
     def as_training(self) -> TrainConfig:
         """The training whose own held-out evaluation asks exactly as this one does."""
         shared = {name: getattr(self, name) for name in SHARED}
-        return TrainConfig(**shared, evaluation=EvaluationConfig(**dict(self.evaluation)))
+        more = BACKEND_DEFAULTS[self.backend]
+        kind = {name: more[name] for name in ("uncertainty_kind",) if name in more}
+        return TrainConfig(**shared, **kind, evaluation=EvaluationConfig(**dict(self.evaluation)))
 
 
 _PLAIN = ProblemsConfig.model_fields["prompt_template"].default

@@ -249,7 +249,7 @@ def greedy_outcomes(folder: Path) -> list[Outcome]:
     return [row["outcome"] for row in read_json_lines(folder / GREEDY_GENERATIONS)]
 
 
-def conclude(config: TrainConfig, context: RunContext, *, step: int, weights: str) -> Result:
+def conclude(config: TrainConfig, context: RunContext, *, step: int, weights: str | None) -> Result:
     """Count from the rows on disk, and write the rates and the one evaluation row."""
     scores = read_scores(context.folder)
     sums = _sums(read_json_lines(context.folder / METRICS))

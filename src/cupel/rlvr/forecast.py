@@ -11,7 +11,9 @@ from pathlib import Path
 
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
+from cupel.policy.build import need_tinker
 from cupel.policy.openai_server import read_key
+from cupel.policy.tinker_config import missing_key
 from cupel.rlvr.advantages import OF_THE_BATCH
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.config import TrainConfig
@@ -26,6 +28,9 @@ LOW_LAMBDA = 0.5
 GSPO_WIDE = 0.05
 """A clip range of a completion's mean ratio from which on it will hardly ever act."""
 
+START_REQUESTS = 50
+"""Bound of what a Tinker server is asked before the first step: sessions, adapters, probes."""
+
 REFERENCE_BACKENDS = ("tiny", "torch", "toy", "openai")
 """Backends whose policy declares the capability `reference`."""
 
@@ -34,9 +39,11 @@ PRELOAD: dict[str, tuple[str, ...]] = {
     "tiny": ("torch", "torch._dynamo", "cupel.policy.tiny"),
     "torch": ("torch", "torch._dynamo", "cupel.policy.torch_policy"),
     "openai": ("torch", "torch._dynamo", "cupel.policy.openai_policy"),
+    "tinker": (),
 }
 """Modules to import once for all runs. torch.optim imports torch._dynamo at its first use, which
-costs seconds a run unless it is there already."""
+costs seconds a run unless it is there already. The Tinker SDK starts threads, which no fork may
+inherit: each run imports it by itself."""
 
 
 def forecast(config: TrainConfig) -> Forecast:
@@ -80,6 +87,9 @@ def forecast(config: TrainConfig) -> Forecast:
         warnings.append("group_size = 1: every advantage is 0 and nothing will be learned")
     if config.backend == "openai":
         notes += _notes_on_server(config)
+    if config.backend == "tinker":
+        notes += _notes_on_tinker(config)
+        warnings += [text for text in (missing_key(config.policy.tinker),) if text]
     if config.top_p < 1:
         warnings.append(
             f"top_p = {config.top_p:g}: the sampler is truncated, the trained policy is not"
@@ -99,6 +109,7 @@ def forecast(config: TrainConfig) -> Forecast:
             "training completions": float(training),
             "completions": float(completions),
             "sampled tokens": float(completions * config.max_tokens),
+            **(_tinker_costs(config, training, evaluations) if config.backend == "tinker" else {}),
         },
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -117,6 +128,33 @@ def _notes_on_server(config: TrainConfig) -> list[str]:
             "each batch is scored once more here"
         )
     return notes
+
+
+def _notes_on_tinker(config: TrainConfig) -> list[str]:
+    settings = config.policy.tinker
+    where = settings.base_url or "the hosted service"
+    return [
+        f"a Tinker server samples and trains: {where}, LoRA rank {config.policy.lora.rank}; its "
+        "own generator draws, and a run repeats in its bytes only where the server does",
+        f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
+        "machine (policy.tinker.max_in_flight)",
+    ]
+
+
+def _tinker_costs(config: TrainConfig, training: int, evaluations: int) -> dict[str, float]:
+    """Bound what a server bills beside samples; prompts come on top, repetitions too."""
+    groups = training // config.group_size
+    asked = evaluations * config.evaluation.problems * (1 + int(config.evaluation.greedy))
+    per_step = 2 + 3 * config.updates_per_batch  # weights to the sampler, scores, gradient, step
+    saves = config.max_steps // config.save_every if config.save_every else 0
+    trained = training * config.max_tokens * config.updates_per_batch
+    return {
+        "requests": float(
+            START_REQUESTS + groups + asked + config.max_steps * per_step + evaluations + saves
+        ),
+        "scored tokens": float(training * config.max_tokens * (1 + config.updates_per_batch)),
+        "trained tokens": float(trained),
+    }
 
 
 def _notes_on_credit(config: TrainConfig) -> list[str]:
@@ -191,6 +229,9 @@ def check_backend(config: TrainConfig) -> None:
         )
     if config.backend == "toy":
         return
+    if config.backend == "tinker":
+        need_tinker("backend 'tinker'")
+        return
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"backend '{config.backend}'", "torch")
@@ -223,6 +264,11 @@ def _check_server(config: TrainConfig) -> None:
 
 def _check_pressure(config: TrainConfig) -> None:
     chosen = config.backpressure
+    if chosen.enabled and chosen.changes == "concurrency" and config.backend == "tinker":
+        raise PlanError(
+            "backpressure with backend 'tinker', whose server arranges its own work; set "
+            "policy.tinker.max_in_flight instead"
+        )
     if (
         chosen.enabled
         and chosen.changes == "concurrency"

@@ -48,6 +48,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="credited_token_rate", meaning="Share of trained tokens at or above entropy_threshold; missing elsewhere.", unit="rate", tracker_name="train/credited_token_rate"),
     Metric(name="overlong_penalty_mean", meaning="Mean overlong penalty of all completions, at most 0; missing without one.", unit="reward", tracker_name="train/rewards/overlong_penalty_mean"),
     Metric(name="sampler_kl", meaning="KL(q || pi_old) of the sampler against the scored policy, k3 estimator per token.", unit="nats", tracker_name="train/policy/sampler_kl"),
+    Metric(name="sampler_gap_max", meaning="Largest difference between a token's log-probability (T = 1) as the sampler told it and as the trainer scored it.", unit="nats", tracker_name="train/policy/sampler_gap_max"),
     Metric(name="sampler_ratio_mean", meaning="Mean of pi_old / q over all tokens.", unit="ratio", tracker_name="train/policy/sampler_ratio_mean"),
     Metric(name="completion_length_mean", meaning="Mean tokens a completion.", unit="tokens", tracker_name="train/completion_length_mean"),
     Metric(name="completion_length_max", meaning="Longest completion.", unit="tokens"),

@@ -110,6 +110,7 @@ def metrics_row(
         **_mask_columns(record),
         "sampler_kl": record.sampler.sampler_kl,
         "sampler_ratio_mean": record.sampler.sampler_ratio_mean,
+        "sampler_gap_max": record.sampler.sampler_gap_max,
         "completion_length_mean": float(lengths_N.mean()),
         "completion_length_max": int(lengths_N.max()),
         "max_token_hit_rate": float(1 - batch.completions.finished_N.mean()),

@@ -79,7 +79,7 @@ def sweep_study(
     grid = tuple(GRIDS.get(backend, GRIDS["torch"]) if lr_values is None else lr_values)
     _check_grid(grid)
     _check_algorithms(algorithms)
-    under = SWEEP_DEFAULTS if backend in ("torch", "openai") else {}
+    under = SWEEP_DEFAULTS if backend in ("torch", "openai", "tinker") else {}
     return {
         "name": name,
         "question": f"Which learning rate suits {' and '.join(algorithms)} best?",

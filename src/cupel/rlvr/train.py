@@ -17,8 +17,9 @@ from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
 from cupel.policy.build import build_policy
+from cupel.policy.config import REMOTE
 from cupel.policy.gate import sampler_statistics
-from cupel.policy.protocol import Policy
+from cupel.policy.protocol import Metered, Policy
 from cupel.rlvr.advantages import advantages
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.batch import sample_training_batch
@@ -145,7 +146,9 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sepa_lambda=state.sepa.value(step),
         lr=learning_rate_at(step, config),
     )
-    update = improve(state.policy, completions, shaping, gate=step == 0)
+    # where scores are kept, a server's sampler is held to them at every step, for nothing
+    gate = step == 0 or config.backend == "tinker"
+    update = improve(state.policy, completions, shaping, gate=gate)
     scores = state.policy.score(completions) if update is None else update.scores
     trained = time.perf_counter()
 
@@ -159,6 +162,12 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         sample_time_s=sampled - started,
         train_time_s=trained - sampled,
     )
+    sampler = sampler_statistics(completions, scores.logprobs_NT)
+    if step == 0 and config.backend in REMOTE:
+        context.recorder.event(
+            "the server's sampler against the trainer: largest difference of a token's "
+            f"log-probability {sampler.sampler_gap_max:.2g} nats"
+        )
     record = StepRecord(
         step=step,
         batch=batch,
@@ -167,7 +176,7 @@ def train_step(state: TrainState, config: TrainConfig, context: RunContext, step
         update=update,
         uncertainty_NT=shaping.uncertainty(scores),
         penalties_PG=penalties_PG,
-        sampler=sampler_statistics(completions, scores.logprobs_NT),
+        sampler=sampler,
         sepa_gate_open=state.sepa.gate_open,
         running_correct_rate=state.correct_total / state.sampled_total,
         sample_time_s=sampled - started,
@@ -281,5 +290,6 @@ def result(state: TrainState) -> Result:
             "greedy_accuracy_end": end.get("greedy_accuracy"),
             "running_correct_rate": state.correct_total / state.sampled_total,
             "weights_sha256": state.policy.weights_sha256(),
+            **(state.policy.account() if isinstance(state.policy, Metered) else {}),
         }
     )
