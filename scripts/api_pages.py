@@ -1,4 +1,4 @@
-"""The pages of docs/api: which public names the site documents, read from the code without running it.
+"""The pages of docs/api: which public names the site documents, read from the sources.
 
 Knows where the public names live and in which order they are shown; the site's builder reads their
 signatures and docstrings from the sources. Refuses to say anything about a name itself.
@@ -43,9 +43,9 @@ def api_pages() -> dict[str, str]:
         ),
         "rlvr.md": _modules_page(
             "`cupel.rlvr`: the formulas of a training step",
-            "The pure part of `rlvr.train`: rewards to advantages, uncertainties to credit, steps to "
-            "schedules.\nThe suffix of a name is its shape: P problems, G completions of a group, "
-            "N completions, T tokens.",
+            "The pure part of `rlvr.train`: rewards to advantages, uncertainties to credit, "
+            "steps to schedules.\nThe suffix of a name is its shape: P problems, G completions of "
+            "a group, N completions, T tokens.",
             [f"cupel.rlvr.{name}" for name in RLVR],
         ),
     }
@@ -94,7 +94,7 @@ def _public(module: str) -> Iterator[str]:
 
 
 def _definition(module: str, name: str) -> str:
-    """Return the dotted path of where a name is defined, following imports from package to module."""
+    """Return the dotted path of where a name is defined, following imports."""
     for node in ast.walk(ast.parse(_file(module).read_text())):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return f"{module}.{name}"

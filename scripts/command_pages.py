@@ -20,9 +20,9 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "What `--help` says, of every command. Exit codes: 0 success; 1 a gate or a verdict says no;",
-        "2 bad usage or bad input, told in one line; 3 runs failed; 4 a litmus test is inconclusive;",
-        "130 interrupted, and the same command continues.",
+        "What `--help` says, of every command. Exit codes: 0 success; 1 a gate or a verdict says",
+        "no; 2 bad usage or bad input, told in one line; 3 runs failed; 4 a litmus test is",
+        "inconclusive; 130 interrupted, and the same command continues.",
         "",
     ]
     for section, words in SECTIONS.items():
