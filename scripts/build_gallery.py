@@ -1,4 +1,4 @@
-"""Fill docs/gallery from finished study folders: a report and a figure each, and the page that lists them.
+"""Fill docs/gallery from finished study folders: a report and a figure each, listed on one page.
 
 python scripts/build_gallery.py results/quickstart results/ablation_5 ...
 
@@ -22,9 +22,9 @@ GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
 FIGURES = ("learning_curves.svg", "effect.svg")
 OPENING = """# Gallery
 
-Reports of studies that were run, whatever they found. Each is one file without a network: verdict, effects with intervals,
-learning curves of every seed, the runs and their failures, completions with their tokens, the plan the study was held to.
-Hover a curve for its seed; switch to dark; print it.
+Reports of studies that were run, whatever they found. Each is one file without a network: verdict,
+effects with intervals, learning curves of every seed, the runs and their failures, completions with
+their tokens, the plan the study was held to. Hover a curve for its seed; switch to dark; print it.
 
 The page is written by `scripts/build_gallery.py` from the study folders that the commands left.
 """

@@ -70,7 +70,9 @@ def test_every_request_stays_at_home_and_succeeds(page: Page, address: str) -> N
 
 def test_search_finds_a_command(page: Page, address: str) -> None:
     page.goto(address, wait_until="networkidle")
-    page.locator("[data-md-component=search-query]").fill("litmus")
+    query = page.locator("[data-md-component=search-query]")
+    query.click()
+    query.press_sequentially("litmus")
     found = page.locator(".md-search-result__link").first
     found.wait_for(state="visible", timeout=20_000)
     assert found.get_attribute("href")

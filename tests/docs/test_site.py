@@ -28,7 +28,7 @@ def configuration() -> dict[str, object]:
 
 
 def test_the_strict_build_has_no_warning(site: Path) -> None:
-    """Dead links, dead anchors, pages that no menu names: all are warnings, so all stop the build."""
+    """Dead links, dead anchors and pages that no menu names are warnings, so they stop it."""
     assert (site / "index.html").is_file()
 
 
