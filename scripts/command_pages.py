@@ -37,7 +37,8 @@ def commands_page() -> str:
 
 
 def _contexts(word: str) -> Iterator[click.Context]:
-    root = click.Context(program, info_name="cupel", terminal_width=WIDTH, max_content_width=WIDTH)
+    settings = {**program.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    root = click.Context(program, info_name="cupel", **settings)
     found = program.get_command(root, word)
     assert found is not None, word
     yield from _walk(click.Context(found, parent=root, info_name=word))
