@@ -59,6 +59,8 @@ SMALL_STUDY = {
     "config.group_size": 4,
     "config.evaluation.problems": 64,
 }
+HUB = ("math", "gsm8k", "datasets")
+"""Sources of problems that a plan would look up in the network."""
 MATH = [
     {"question": f"How much is {a} plus {b}?", "answer": f"so #### {a + b}", "problem": f"{a}+{b}"}
     for a in range(40)
@@ -167,6 +169,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in MATH
         )
     )
+    study = [
+        "run",
+        str(folder / "studies/quickstart.toml"),
+        "--out",
+        str(folder / "results/quickstart"),
+    ]
+    done = CliRunner().invoke(program, small(study))
+    assert done.exit_code == 0, done.output
     return folder
 
 
@@ -199,7 +209,7 @@ def small(words: list[str]) -> list[str]:
         return [*words, "--executor", "inline", "--no-figures", *itertools.chain(*settings)]
     if words[0] == "evaluate":
         return [*words, "--problems", "4"]
-    return [word for word in words if word != "--execute"]
+    return [word for word in words if word not in ("--execute", "--open")]
 
 
 def name_last_checkpoint(folder: Path) -> None:
@@ -210,16 +220,16 @@ def name_last_checkpoint(folder: Path) -> None:
 
 
 def read_settings(block: Block, folder: Path) -> None:
-    """Read a block as what it is: a study, which is planned, or settings of a run."""
+    """Read a block as what it is: a study or a part of one, which is planned, or settings."""
     data: dict[str, Any] = tomllib.loads(block.text)
     where = f"{block.page.name}, a block"
-    if "conditions" in data:
-        study = validate(StudyConfig, data, where=where)
-        plan_study(study, load_recipe(study.recipe))
-        (folder / f"{study.name}.toml").write_text(block.text)
-        return
     if block.file_name:
         (folder / block.file_name).write_text(block.text)
-    settings = data.get("config", data)
-    load_recipe("rlvr.train")
-    validate(TrainConfig, settings, where=where)
+    settings = data.get("config", {} if data.keys() <= StudyConfig.model_fields.keys() else data)
+    if settings is data or settings.get("problems", {}).get("source") in HUB:
+        load_recipe("rlvr.train")
+        validate(TrainConfig, settings, where=where)
+        return
+    study = validate(StudyConfig, {"conditions": [{"label": "one"}], **data}, where=where)
+    plan_study(study, load_recipe(study.recipe))
+    (folder / f"{study.name}.toml").write_text(block.text)
