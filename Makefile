@@ -28,6 +28,8 @@ test-slow: $(VENV)/.dev  ## calibration, rebuilds, random kills: minutes to an h
 
 test-tinker: $(VENV)/.dev $(TINKER_VENV)/.ready  ## the Tinker backend against a real server on this machine's CPU
 	CUPEL_TINKER_REQUIRED=1 $(BIN)/python -m pytest -m tinker
+	CUPEL_TINKER_REQUIRED=1 PYTHONPATH=$(CURDIR)/$(TINKER_VENV)/newer-client $(BIN)/python -m pytest \
+		tests/tinker/test_server_contract.py tests/tinker/test_faults.py
 
 check: $(VENV)/.dev  ## ruff, format, spelling, mypy, import contracts
 	$(BIN)/ruff check .
