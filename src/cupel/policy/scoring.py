@@ -72,8 +72,18 @@ class Scorer:
                 self.forward(batch, completions, scores if counts else blank_scores(completions))
         self.layout.settle()
 
-    def forward(self, batch: Microbatch, completions: Completions, scores: Scores) -> Tensor:
-        """Return log-probabilities [B, length], 0 on padding; write them and the entropies."""
+    def forward(
+        self,
+        batch: Microbatch,
+        completions: Completions,
+        scores: Scores,
+        slope_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Return log-probabilities [B, length], 0 on padding; write them and the entropies.
+
+        Args:
+            slope_BT: what `backward` will be given, where it is known already.
+        """
         tokens_BT = completions.tokens_NT[batch.rows_B, : batch.length]
         mask_BT = completions.mask_NT[batch.rows_B, : batch.length]
         prompt, self._cut = self.lm.prefill(batch.prompts), None
@@ -87,7 +97,12 @@ class Scorer:
             hidden_MD = hidden_MD[flat]
         targets_M = torch.from_numpy(tokens_BT[mask_BT].astype(np.int64)).to(self.lm.device)
         logprobs_M, entropies_M = logprobs_and_entropies(
-            hidden_MD, self.lm.head_weight, self.lm.head_bias, targets_M, chunk=self._chunk
+            hidden_MD,
+            self.lm.head_weight,
+            self.lm.head_bias,
+            targets_M,
+            chunk=self._chunk,
+            slope_M=None if slope_BT is None else slope_BT.flatten().to(flat.device)[flat],
         )
         blank = logprobs_M.new_zeros(mask_BT.size)
         logprobs_BT = blank.index_put((flat,), logprobs_M).view(mask_BT.shape)

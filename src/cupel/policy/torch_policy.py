@@ -204,8 +204,11 @@ class TorchPolicy:
             for batch, own in self._scorer.passes(completions, chosen_N):
                 counts = own and failure is None
                 kept = scores if counts else blank_scores(completions)
-                logprobs_BT = self._scorer.forward(batch, completions, kept)
-                slope_BT = torch.zeros_like(logprobs_BT)
+                known_BT = record.known_slope(batch.rows_B, batch.length) if counts else None
+                ahead_BT = None if known_BT is None else torch.from_numpy(known_BT)
+                logprobs_BT = self._scorer.forward(batch, completions, kept, ahead_BT)
+                slope_BT = torch.zeros_like(logprobs_BT) if ahead_BT is None else ahead_BT
+                slope_BT = slope_BT.to(logprobs_BT)
                 if counts:
                     try:
                         slope_BT = _slope(batch, scores, record).to(logprobs_BT)
