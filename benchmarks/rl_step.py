@@ -140,7 +140,7 @@ class CupelSide:
 
     def step(self) -> None:
         """Sample, decode, reward, centre, update."""
-        from cupel.policy import LossConfig
+        from cupel.policy import KnownCredit, LossConfig
 
         case, tokenizer = self._case, self.policy.tokenizer
         chosen = self._rng.choice(len(self._prompts), case.prompts, replace=False)
@@ -156,13 +156,11 @@ class CupelSide:
         assert all(tokenizer.decode(row) for row in ids)
         rewards = np.array([reward_of(row) for row in ids]).reshape(case.prompts, -1)
         spread = rewards.std(axis=1, ddof=1, keepdims=True) + 1e-4
-        advantages_N = ((rewards - rewards.mean(axis=1, keepdims=True)) / spread).ravel()
+        advantages_N1 = ((rewards - rewards.mean(axis=1, keepdims=True)) / spread).reshape(-1, 1)
         result = self.policy.update(
             completions,
             trained_N=np.ones(case.rows, dtype=np.bool_),
-            credit=lambda rows_B, logprobs, entropies: np.broadcast_to(
-                advantages_N[rows_B, None], logprobs.shape
-            ),
+            credit=KnownCredit(advantages_NT=advantages_N1 * np.ones(case.new_tokens)),
             loss=LossConfig(kind="ppo"),
             lr=1e-4,
         )

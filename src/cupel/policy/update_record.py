@@ -137,6 +137,8 @@ class UpdateRecord:
         weights_BT = self._weights_NT[rows_B, :width]
         nothing_BT = np.zeros(weights_BT.shape)
         advantages_BT = credit.advantages_NT[rows_B, :width]
+        if not np.isfinite(advantages_BT).all():
+            return None  # `add` will refuse them
         return token_loss(nothing_BT, nothing_BT, advantages_BT, weights_BT, config).gradient_BT
 
     def _correction(self, rows_B: NDArray[np.intp], old_BT: Float, used_BT: Bool) -> Float:
