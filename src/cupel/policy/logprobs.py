@@ -62,7 +62,7 @@ class _Head(torch.autograd.Function):
         logs = torch.log_softmax(logits, dim=-1, dtype=_kind(hidden))
         logprobs = logs.gather(1, targets[:, None])[:, 0]
         probabilities = logs.exp()
-        entropies = -torch.linalg.vecdot(probabilities, logs.clamp_min_(-1e4))
+        entropies = -logs.clamp_min_(-1e4).mul_(probabilities).sum(dim=-1)
         ctx.save_for_backward(hidden, weight, bias, targets, probabilities)
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
@@ -102,8 +102,9 @@ class _ChunkedHead(torch.autograd.Function):
             logprobs[rows], entropies[rows] = look.logprobs, look.entropies
             log_totals[rows] = look.totals.log() + look.tops
             if slopes is not None:
-                chances = look.weights.div_(look.totals[:, None]).to(hidden.dtype)
-                slopes[rows] = weight[targets[rows]] - chances @ weight
+                look.weights.div_(look.totals[:, None])
+                slopes[rows] = weight[targets[rows]] - look.weights.to(hidden.dtype) @ weight
+            del look  # its weights would stand beside the next chunk's
         if slopes is None:
             ctx.save_for_backward(hidden, weight, bias, targets, log_totals)
         else:
@@ -177,6 +178,7 @@ class _FusedHead(torch.autograd.Function):
             products = torch.matmul(weights, weight, out=d_hidden[rows])
             products.div_(over).sub_(weight[targets[rows]]).mul_(-pulls[rows, None])
             _subtract(d_weight, weights, (hidden[rows] * shares[:, None]).to(hidden.dtype))
+            del look, weights  # they would stand beside the next chunk's
         d_weight.index_add_(0, targets, pulled.to(d_weight.dtype))
         if d_bias is not None:
             d_bias.index_add_(0, targets, pulls.to(d_bias.dtype))
@@ -220,7 +222,7 @@ def _look(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) 
     logprobs = logits.gather(1, targets[:, None])[:, 0] - logs
     if bias is not None:
         logits.clamp_min_(-1e4)  # a bias may forbid a token: 0 times infinity
-    entropies = logs - torch.linalg.vecdot(weights, logits) / totals
+    entropies = logs - logits.mul_(weights).sum(dim=-1) / totals
     return _Look(
         weights=weights, totals=totals, tops=top[:, 0], logprobs=logprobs, entropies=entropies
     )
