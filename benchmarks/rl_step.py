@@ -63,7 +63,7 @@ CASES = {
     "short-1": Case(prompt_tokens=6, group_size=8, rounds=15),
     "short-2": Case(prompt_tokens=6, group_size=8, threads=2, rounds=15),
     "long-1": Case(prompt_tokens=256, group_size=16, rounds=5),
-    "completion-1": Case(prompt_tokens=16, prompts=4, group_size=4, new_tokens=512, rounds=3),
+    "completion-1": Case(prompt_tokens=16, prompts=4, group_size=4, new_tokens=512, rounds=5),
     "32k-1": Case(
         prompt_tokens=16, prompts=8, group_size=8, vocabulary=32_000, tied=False, rounds=3
     ),
