@@ -35,12 +35,41 @@ def command(name: str) -> click.Command:
 def test_documented_flag_exists_with_its_default(flag: str, name: str, default: str) -> None:
     matching = [p for p in command(name).params if flag in p.opts]
     assert matching, f"cupel {name} has no {flag}"
-    if default and not default.startswith("(") and " " not in default and "<" not in default:
+    if default and not default.startswith(("(", "[")) and " " not in default and "<" not in default:
         option = matching[0]
         assert isinstance(option, click.Option)
         record = option.get_help_record(click.Context(command(name))) or ("", "")
         known = "false" if option.is_flag else f"{record[1]} {option.default}"
         assert default.casefold() in known.casefold(), f"{name} {flag}: {default} not in {known}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "default"),
+    [entry for entry in FLAGS if entry[2][:1] in ("(", "[")],
+    ids=lambda value: value or "-",
+)
+def test_a_default_of_a_backend_is_the_one_its_help_tells(
+    flag: str, name: str, default: str
+) -> None:
+    option = next(p for p in command(name).params if flag in p.opts)
+    assert isinstance(option, click.Option)
+    known = re.search(r"\[default: (.*)\]", option.help or "")
+    assert known is not None, option.help
+    values = {
+        owner: value
+        for value, owners in re.findall(r"(.+?) \(([a-z, ]+)\)(?:, |$)", known.group(1))
+        for owner in owners.split(", ")
+    }
+    for backend in ("torch", "tinker") if default.startswith("(") else ("tinker",):
+        assert plain(values.get(backend, known.group(1))) == plain(default[1:-1]), backend
+
+
+def plain(value: str) -> str:
+    """Return a default without its spelling: 4e-5 is 4e-05."""
+    try:
+        return repr(float(value))
+    except ValueError:
+        return value
 
 
 def test_the_flag_table_is_not_empty() -> None:

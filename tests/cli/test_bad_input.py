@@ -43,7 +43,7 @@ def study(tmp_path: Path) -> Path:
         ('backend = "toy"', 'backend = "toy"\nproblems = { source = "arithmetic" }', "toy"),
         ('backend = "toy"', 'backend = "torch"', "needs a model"),
         ('backend = "toy"', 'backend = "torch"\nmodel = "./nowhere"', "./nowhere"),
-        ('backend = "toy"', 'backend = "tinker"', "backend"),
+        ('backend = "toy"', 'backend = "tinkre"', "backend"),
         ('algorithm = "full"', 'algorithm = "fully"', "algorithm"),
         ("max_steps = 2", "max_steps = 0", "max_steps = 0"),
         ("[config]", "[config", "not valid TOML"),

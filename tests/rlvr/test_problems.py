@@ -141,6 +141,18 @@ def test_a_state_of_another_file_is_refused(tmp_path: Path) -> None:
             embedded.restore({"remaining": [1]})
 
 
+def test_problems_that_changed_since_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    before = load_problems(ProblemsConfig(source="jsonl", path=write(path, numbered(40))))
+    state = before.state()
+    rows = numbered(40)
+    rows[7] = {**rows[7], "answer": "another"}
+    after = load_problems(ProblemsConfig(source="jsonl", path=write(path, rows)))
+    assert after.sha256 != before.sha256
+    with pytest.raises(DataError, match="changed since the checkpoint"):
+        after.restore(state)
+
+
 def test_columns_template_and_answer_pattern(tmp_path: Path) -> None:
     rows = [{"question": f"q {n}", "solution": f"so\n#### {n}", "type": "sums"} for n in range(30)]
     config = ProblemsConfig(

@@ -190,6 +190,7 @@ def _results(
         "timestamp": record.manifest.get("created_at"),
         "complete": all(run.status in ("done", "failed") for run in record.runs) and not pending,
         "model": settings.get("model"),
+        "lora_rank": settings.get("policy", {}).get("lora", {}).get("rank"),
         "probe_steps": settings.get("max_steps"),
         "batch_size": settings.get("batch_size"),
         "group_size": settings.get("group_size"),

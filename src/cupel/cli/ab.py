@@ -81,9 +81,9 @@ def command(
 ) -> int:
     """Plan an A/B comparison: two arms, seeds paired. Runs only with --execute.
 
-    The defaults of the settings are those of a real language model with backend torch; the tiny
-    and toy models keep their own, as the help of each setting says. Tune each arm's learning rate
-    before comparing: a shared one favours one arm. cupel sweep does it, --lr-from uses it.
+    The defaults of the settings are those of a real language model, backends torch and tinker; the
+    tiny and toy models keep their own, as the help of each setting says. Tune each arm's learning
+    rate before comparing: a shared one favours one arm. cupel sweep does it, --lr-from uses it.
 
     \b
     Examples:
@@ -91,6 +91,7 @@ def command(
       cupel ab --baseline maxrl+gtpo_hicra --candidate maxrl+gtpo_sepa --execute
       cupel ab --baseline-lr 5e-4 --candidate-lr 5e-5 --campaign-root results/ab_v1
       cupel ab --lr-from results/lr_sweep --execute
+      cupel ab --backend tinker --lr-from results/lr_sweep --execute --workers 2
     """
     root = campaign_root or Path("results") / f"ab_{timestamp()}"
     shared, all_seeds = shared_settings(ctx, config_file, overrides), seed_list(seeds)

@@ -24,6 +24,7 @@ from cupel.cli.plan import make_plan, plan_facts, save_plan, show_plan
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.source import StudySource, json_option
 from cupel.cli.verdict import show_verdict, verdict_facts
+from cupel.cli.versions import version_warnings
 from cupel.errors import RunError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def execute(
 
     record = read_study(folder)
     runs = {run.folder.name: run.folder for run in record.runs}
+    reach(*runs.values())
     board = Board([run_state(path, name=name) for name, path in runs.items()])
     follower = following(folder, record.study.follow, name=record.study.name)
     inline = options.executor == "inline"
@@ -161,6 +163,8 @@ def execute(
             f"interrupted; {done} of {len(runs)} runs are complete, nothing is lost; continue "
             f"with: cupel run {shlex.quote(str(folder))}"
         ) from None
+    for text in version_warnings(folder):
+        console.warn(text)
     if not options.wait and not outcome.is_complete:
         console.note(
             f"submitted; cupel status {shlex.quote(str(folder))} shows how far it is, and the same "
@@ -168,6 +172,31 @@ def execute(
         )
         raise click.exceptions.Exit(0)
     return outcome
+
+
+def reach(*folders: Path) -> None:
+    """Ask what runs need beyond this machine whether it is there, before any of them starts.
+
+    Raises:
+        UsageError: it is not; nothing has run.
+    """
+    from cupel.config import canonical_json, validate
+    from cupel.lab.recipe import Reaching
+    from cupel.lab.registry import load_recipe
+    from cupel.lab.run_dir import RunFolder
+
+    asked: set[str] = set()
+    for run in map(RunFolder, folders):
+        if run.is_complete:
+            continue
+        config = run.config()
+        recipe = load_recipe(config["recipe"])
+        reaching: object = recipe
+        settings = canonical_json(config["resolved"])
+        if isinstance(reaching, Reaching) and settings not in asked:
+            asked.add(settings)
+            where = f"{run.path / 'config.json'}: resolved"
+            reaching.reach(validate(recipe.config_type, config["resolved"], where=where))
 
 
 def judge_and_report(

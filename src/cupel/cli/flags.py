@@ -127,7 +127,7 @@ def config_flags(
 
     def decorate(command: CommandT) -> CommandT:
         for option in reversed(options):
-            _attach(command, option)
+            attach(command, option)
         return command
 
     return decorate
@@ -192,13 +192,16 @@ def _shown(default: Any) -> str:
     return str(default)
 
 
-def _attach(command: Any, option: click.Option) -> None:
-    if isinstance(command, click.Command):
-        command.params.insert(0, option)
-        return
-    if not hasattr(command, "__click_params__"):
-        command.__click_params__ = []
-    command.__click_params__.append(option)
+def attach(command: CommandT, option: click.Option) -> CommandT:
+    """Give a command, or the function that will be one, an option; it stands before the others."""
+    target: Any = command
+    if isinstance(target, click.Command):
+        target.params.insert(0, option)
+        return command
+    if not hasattr(target, "__click_params__"):
+        target.__click_params__ = []
+    target.__click_params__.append(option)
+    return command
 
 
 def _alternatives(annotation: Any) -> list[Any]:

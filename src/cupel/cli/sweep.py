@@ -68,7 +68,7 @@ TOY_GRID = ",".join(f"{lr:g}" for lr in GRIDS["toy"])
 @click.option(
     "--lr-values",
     help="Learning rates, a,b,c; ties go to the first "
-    f"[default: 5e-5,2e-4,5e-4,1e-3 (torch, tiny), {TOY_GRID} (toy)].",
+    f"[default: 5e-5,2e-4,5e-4,1e-3 (torch, tinker, tiny), {TOY_GRID} (toy)].",
 )
 @click.option(
     "--algorithms",
@@ -138,6 +138,7 @@ def command(
       cupel sweep
       cupel sweep --lr-values 1e-5,5e-5,1e-4,5e-4 --sweep-root results/lr_sweep_fine
       cupel sweep --algorithms full --probe-steps 40
+      cupel sweep --backend tinker --sweep-root results/lr_sweep --plan
       cupel ab --lr-from results/lr_sweep --execute
     """
     from cupel.rlvr.sweep import sweep_study

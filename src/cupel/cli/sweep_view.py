@@ -145,10 +145,19 @@ def _flags(folder: Path) -> list[str]:
         if value is None:
             continue
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            words += ["--" + key.replace("_", "-"), str(value)]
+            words += [_flag(key), str(value)]
         else:
             words += ["--set", f"{key}={json.dumps(value)}"]
     return words
+
+
+def _flag(key: str) -> str:
+    """Return the flag of a setting, the short one of the documented commands where it has one."""
+    from cupel.cli.rlvr_flags import BASE_URL, SHORT_NAMES
+
+    if key.startswith("policy.") and key.endswith(BASE_URL):
+        return "--base-url"
+    return next(iter(SHORT_NAMES.get(key, ())), "--" + key.replace("_", "-"))
 
 
 def _arm_flags(label: str) -> list[str]:

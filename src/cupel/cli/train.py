@@ -9,6 +9,7 @@ import click
 
 from cupel.cli import console
 from cupel.cli.app import Interrupted, Stop
+from cupel.cli.execution import reach
 from cupel.cli.followers import TrackerWish, following, wandb_options
 from cupel.cli.progress import Board, FolderWatch, run_state
 from cupel.cli.rlvr_flags import shared_settings, train_flags
@@ -75,6 +76,7 @@ def command(
       cupel train --max-steps 20 --batch-size 4 --group-size 4 --seed 42
       cupel train --backend toy --log-dir logs/toy
       cupel train --backend torch --model Qwen/Qwen3-0.6B --config settings.toml
+      cupel train --backend tinker --algorithm grpo --lr 5e-4 --log-dir results/ab/baseline
       cupel train --resume --log-dir logs/toy
       cupel train --max-steps 20 --wandb-project mine
     """
@@ -107,6 +109,7 @@ def execute_one(folder: Path, slot: object = None) -> None:
     from cupel.lab.worker import execute_run
 
     assert slot is None or isinstance(slot, Slot)
+    reach(folder)
     try:
         with FolderWatch(Board([run_state(folder)]), {folder.name: folder}):
             status = execute_run(folder, slot)
@@ -153,7 +156,8 @@ def _prepare_run(
 
     if folder.exists() and not folder.is_dir():
         raise Stop(f"{folder} is a file; --log-dir wants a folder")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    begun = folder.is_dir() and any(folder.iterdir()) and not _is_untouched(folder)
+    if begun and not resume:
         raise Stop(
             f"{folder} is not empty; --resume continues what is there, "
             "another --log-dir starts a new run"
@@ -162,6 +166,14 @@ def _prepare_run(
     label = _label(settings, where)
     spec = plan_run(recipe, RECIPE_NAME, passed=settings, seed=seed, condition=label, where=where)
     RunFolder(folder).create(spec)
+
+
+def _is_untouched(folder: Path) -> bool:
+    """Say whether a folder holds a run that was planned and never began: it may be planned anew."""
+    from cupel.lab.run_dir import RunFolder
+
+    run = RunFolder(folder)
+    return (folder / "run.json").is_file() and run.state().get("attempts") == 0
 
 
 def _label(settings: dict[str, object], where: str) -> str:

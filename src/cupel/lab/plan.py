@@ -63,6 +63,7 @@ class Plan:
         seeds_for_effect: seeds that find the declared effect with power .8.
         costs: bounds over all runs.
         lock: what is declared, as canonical JSON data; its hash is the plan's identity.
+        depends_on: by condition, what its runs depend on beside their config.
         metrics: the declared metrics of every stream the recipe writes.
     """
 
@@ -79,6 +80,7 @@ class Plan:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     lock: Mapping[str, Any]
+    depends_on: Mapping[str, Mapping[str, Any]]
     metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ def plan_study(study: StudyConfig, recipe: Recipe[Any]) -> Plan:
             [*_twins(cells), *design.warnings, *(text for f in forecasts for text in f.warnings)]
         ),
         lock=_lock(study, cells),
+        depends_on={cell.label: dict(cell.forecast.depends_on) for cell in cells},
         metrics={name: tuple(each) for name, each in recipe.streams.items() if each is not None},
     )
 

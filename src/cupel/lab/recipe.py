@@ -77,12 +77,15 @@ class Forecast:
         warnings: what the user should reconsider.
         preload: modules that runs of this config import, e.g. `("torch",)`; the process executor
             imports them once, before it forks runs.
+        depends_on: what a run depends on beside its config, such as hashes of its data and the
+            versions of a service's client; manifest.json keeps it for each condition.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     preload: Sequence[str] = ()
+    depends_on: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Recipe(Protocol[ConfigT]):
@@ -114,6 +117,19 @@ class Recipe(Protocol[ConfigT]):
 
     def run(self, config: ConfigT, context: RunContext) -> Result:
         """Run to the end, resuming from `context.resume`, and return the result."""
+        ...
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A recipe whose runs need something beyond this machine, which can be asked beforehand."""
+
+    def reach(self, config: Any) -> None:
+        """Find out whether a run of this config could begin; raise UsageError where it could not.
+
+        It is asked before the first of a study's due runs starts, so that what one line would have
+        said does not become a failed run.
+        """
         ...
 
 

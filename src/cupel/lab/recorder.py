@@ -17,9 +17,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from cupel.config import did_you_mean
+from cupel.config import canonical_json, did_you_mean
 from cupel.errors import AlgorithmicFailure, ConfigError, DataError
+from cupel.lab.files import read_json, write_json
 from cupel.lab.metrics import Metric, MetricSet
+from cupel.lab.run_dir import MADE_WITH
 from cupel.lab.store import EVENTS
 
 
@@ -89,6 +91,16 @@ class Recorder:
         Events are part of the record: they are cut back on resume like every stream.
         """
         self.log(EVENTS, {"step": self.last_step if step is None else step, "message": message})
+
+    def made_with(self, facts: Mapping[str, Any]) -> None:
+        """Keep what this attempt was made with outside this process, such as a server's version.
+
+        It goes to made_with.json, newest last; an attempt that found the same adds nothing.
+        """
+        path = self.folder / MADE_WITH
+        found = read_json(path)["attempts"] if path.is_file() else []
+        if not found or canonical_json(found[-1]) != canonical_json(facts):
+            write_json(path, {"attempts": [*found, dict(facts)]})
 
     def offsets(self) -> dict[str, int]:
         """Return how many bytes of every stream are written."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cupel.lab.plan import RunSpec
 
 SCHEMA = 1
+MADE_WITH = "made_with.json"
+"""What attempts found of the world outside their process; absent where they had none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,15 @@ class RunFolder:
             DataError: it is missing or damaged.
         """
         return read_json(self.path / "run.json")
+
+    def made_with(self) -> list[dict[str, Any]]:
+        """Return what its attempts were made with outside their process, without repetition.
+
+        Raises:
+            DataError: made_with.json is damaged.
+        """
+        path = self.path / MADE_WITH
+        return list(read_json(path)["attempts"]) if path.is_file() else []
 
     @property
     def is_complete(self) -> bool:

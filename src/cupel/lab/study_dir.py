@@ -181,6 +181,7 @@ class StudyFolder:
             "argv": provenance["argv"],
             "lock_sha256": lock_sha256(plan.lock),
             "config": to_dict(plan.study),
+            "conditions": _conditions(plan),
             "costs": dict(plan.costs),
             "metrics": {
                 stream: [_declaration(metric) for metric in metrics]
@@ -197,6 +198,19 @@ class StudyFolder:
 def lock_sha256(content: Mapping[str, Any]) -> str:
     """Return the identity of a plan: the SHA-256 of its canonical JSON."""
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _conditions(plan: Plan) -> dict[str, Any]:
+    """Say of every condition what it takes to repeat it: each setting, and what else counts."""
+    roles = dict(zip(plan.study.primary or (), ("baseline", "candidate"), strict=False))
+    return {
+        label: {
+            "role": roles.get(label),
+            "settings": settings,
+            "depends_on": plan.depends_on[label],
+        }
+        for label, settings in plan.lock["conditions"].items()
+    }
 
 
 def _entry(spec: RunSpec) -> dict[str, Any]:

@@ -95,6 +95,17 @@ class TinkerService:
         """Version of the SDK."""
         return str(self.sdk.__version__)
 
+    def open(self) -> None:
+        """Have the server open the session now, which the first adapters would do otherwise.
+
+        Raises:
+            InfrastructureFailure: it does not; in its own words.
+        """
+        self.within(
+            lambda: self._service.create_sampling_client(base_model=str(self._config.model)),
+            "opening a session",
+        )
+
     def new(self, *, seed: int) -> Any:
         """Return the SDK's client of fresh adapters, drawn by `seed`.
 

@@ -376,6 +376,8 @@ BACKEND_DEFAULTS: dict[str, dict[str, Any]] = {
         "model": "Qwen/Qwen3-4B-Instruct-2507",
         "uncertainty_kind": "surprisal",
         "policy": {"lora": {"rank": 64}, "betas": [0.9, 0.95], "grad_clip": 0.0},
+        "problems": {"source": "math", "chat_template": True},
+        "evaluation": {"every": 100, "greedy": False},
     },
 }
 """Defaults laid under what the user passed. The tiny and toy models need other settings than a

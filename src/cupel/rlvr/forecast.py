@@ -20,16 +20,14 @@ from cupel.rlvr.config import TrainConfig
 from cupel.rlvr.credit import BATCH_TRANSFORMS
 from cupel.rlvr.graders import check_grader
 from cupel.rlvr.planning import PlanningDetector
-from cupel.rlvr.problems import load_problems
+from cupel.rlvr.problems import ListedProblems, ProblemSet, load_problems
 from cupel.rlvr.schedules import lambda_at
+from cupel.rlvr.service_costs import longest_prompt, service_costs
 
 LOW_LAMBDA = 0.5
 
 GSPO_WIDE = 0.05
 """A clip range of a completion's mean ratio from which on it will hardly ever act."""
-
-START_REQUESTS = 50
-"""Bound of what a Tinker server is asked before the first step: sessions, adapters, probes."""
 
 REFERENCE_BACKENDS = ("tiny", "torch", "toy", "openai")
 """Backends whose policy declares the capability `reference`."""
@@ -88,7 +86,7 @@ def forecast(config: TrainConfig) -> Forecast:
     if config.backend == "openai":
         notes += _notes_on_server(config)
     if config.backend == "tinker":
-        notes += _notes_on_tinker(config)
+        notes += _notes_on_tinker(config, counted=isinstance(problems, ListedProblems))
         warnings += [text for text in (missing_key(config.policy.tinker),) if text]
     if config.top_p < 1:
         warnings.append(
@@ -109,10 +107,31 @@ def forecast(config: TrainConfig) -> Forecast:
             "training completions": float(training),
             "completions": float(completions),
             "sampled tokens": float(completions * config.max_tokens),
-            **(_tinker_costs(config, training, evaluations) if config.backend == "tinker" else {}),
+            **_costs_of_service(config, problems, rounds=rounds, evaluations=evaluations),
         },
         notes=tuple(notes),
         warnings=tuple(warnings),
+        depends_on={
+            "data": {
+                "source": config.problems.source,
+                "sha256": problems.sha256,
+                "held_out": config.evaluation.problems,
+            }
+        },
+    )
+
+
+def _costs_of_service(
+    config: TrainConfig, problems: ProblemSet, *, rounds: int, evaluations: int
+) -> dict[str, float]:
+    if config.backend != "tinker":
+        return {}
+    listed = problems.everything if isinstance(problems, ListedProblems) else None
+    return service_costs(
+        config,
+        rounds=rounds,
+        evaluations=evaluations,
+        prompt_tokens=None if listed is None else longest_prompt(listed, config),
     )
 
 
@@ -130,31 +149,22 @@ def _notes_on_server(config: TrainConfig) -> list[str]:
     return notes
 
 
-def _notes_on_tinker(config: TrainConfig) -> list[str]:
+def _notes_on_tinker(config: TrainConfig, *, counted: bool) -> list[str]:
+    """Say what a plan cannot promise of a server.
+
+    Args:
+        counted: whether the bounds on tokens hold the prompts.
+    """
     settings = config.policy.tinker
     where = settings.base_url or "the hosted service"
+    prompts = "prompts included" if counted else "prompts come on top of scored and trained tokens"
     return [
         f"a Tinker server samples and trains: {where}, LoRA rank {config.policy.lora.rank}; its "
         "own generator draws, and a run repeats in its bytes only where the server does",
         f"at most {settings.max_in_flight} requests for samples in flight over all runs of this "
         "machine (policy.tinker.max_in_flight)",
+        f"bounds count every completion at max_tokens, {prompts}; repeated requests come on top",
     ]
-
-
-def _tinker_costs(config: TrainConfig, training: int, evaluations: int) -> dict[str, float]:
-    """Bound what a server bills beside samples; prompts come on top, repetitions too."""
-    groups = training // config.group_size
-    asked = evaluations * config.evaluation.problems * (1 + int(config.evaluation.greedy))
-    per_step = 2 + 3 * config.updates_per_batch  # weights to the sampler, scores, gradient, step
-    saves = config.max_steps // config.save_every if config.save_every else 0
-    trained = training * config.max_tokens * config.updates_per_batch
-    return {
-        "requests": float(
-            START_REQUESTS + groups + asked + config.max_steps * per_step + evaluations + saves
-        ),
-        "scored tokens": float(training * config.max_tokens * (1 + config.updates_per_batch)),
-        "trained tokens": float(trained),
-    }
 
 
 def _notes_on_credit(config: TrainConfig) -> list[str]:

@@ -7,11 +7,14 @@ of their hash, whatever the order of the source.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from cupel.config import canonical_json
 from cupel.errors import DataError
 from cupel.rlvr.problem import Problem, is_held_out, text_hash
 from cupel.rlvr.problem_sources import ReadProblems
@@ -82,9 +85,24 @@ class ListedProblems:
             )
         return self._held_out[:count]
 
+    @property
+    def everything(self) -> Sequence[Problem]:
+        """All problems: those of training, then the held-out ones."""
+        return [*self._training, *self._held_out]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every problem with its prompt and answer, in the order of the source."""
+        digest = hashlib.sha256()
+        for split in (self._training, self._held_out):
+            for problem in split:
+                digest.update(canonical_json([problem.prompt, problem.answer]).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
     def state(self) -> dict[str, Any]:
-        """Return the rest of the running epoch."""
-        return {"remaining": list(self._remaining)}
+        """Return the rest of the running epoch, and the hash of the problems it indexes."""
+        return {"remaining": list(self._remaining), "sha256": self.sha256}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue inside the epoch that `state` was taken in.
@@ -92,6 +110,11 @@ class ListedProblems:
         Raises:
             DataError: the state does not fit these problems.
         """
+        if state.get("sha256", self.sha256) != self.sha256:
+            raise DataError(
+                f"{self._where}: the problems changed since the checkpoint was taken; resume with "
+                "the file or data set the run began with, or begin again in another folder"
+            )
         remaining = state.get("remaining")
         if not isinstance(remaining, list) or not all(
             isinstance(index, int) and 0 <= index < len(self._training) for index in remaining

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cupel.config import canonical_json
 from cupel.errors import DataError
 from cupel.rlvr.arithmetic import draw_chain
 from cupel.rlvr.listed_problems import ListedProblems
@@ -33,6 +34,10 @@ HELD_OUT_SEED = 20_260_101
 """Seeds the one fixed list of held-out problems of each generated source."""
 
 
+HASHED_PROBLEMS = 64
+"""Held-out problems by which a generated source is told from another."""
+
+
 class ProblemSet(Protocol):
     """Problems to train on, drawn; and a fixed list of problems that training never sees."""
 
@@ -45,6 +50,11 @@ class ProblemSet(Protocol):
 
     def held_out(self, count: int) -> list[Problem]:
         """Return the first `count` held-out problems: the same ones in every run."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash by which another machine can tell that it has the same problems."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -117,6 +127,11 @@ class GeneratedProblems:
             "problems.held_out_fraction"
         )
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the first held-out problems, which tells one generator from another."""
+        return _hash_of(self.held_out(HASHED_PROBLEMS))
+
     def state(self) -> dict[str, Any]:
         """Nothing: the generator's own state is all there is."""
         return {}
@@ -175,6 +190,11 @@ class ToyProblems:
             )
         return self._problems[:count]
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the eight problems."""
+        return _hash_of(self._problems)
+
     def state(self) -> dict[str, Any]:
         """Nothing: the generator's own state is all there is."""
         return {}
@@ -186,6 +206,10 @@ class ToyProblems:
 
 def _templated(problem: Problem, config: ProblemsConfig) -> Problem:
     return replace(problem, prompt=config.template.replace("{problem}", problem.prompt))
+
+
+def _hash_of(problems: Sequence[Problem]) -> str:
+    return text_hash(canonical_json([[problem.prompt, problem.answer] for problem in problems]))
 
 
 def _expect_empty(state: Mapping[str, Any], source: Source) -> None:

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cupel.config import merge
+from cupel.config import merge, to_dict
 from cupel.errors import ConfigError
+from cupel.policy.config import PolicySettings
 from cupel.rlvr.algorithms import label_of, label_of_algorithm
 from cupel.rlvr.campaign import condition_settings
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
@@ -51,7 +52,10 @@ defaults."""
 SWEPT = ("lr", "max_steps")
 """Settings that a sweep gives itself."""
 
-SHARED_KEYS = ("backend", "model", "batch_size", "group_size", "max_tokens", "temperature")
+SHARED_KEYS = (
+    *("backend", "model", "batch_size", "group_size", "max_tokens", "temperature"),
+    "policy.lora.rank",
+)
 """Settings on which the best rate depends so strongly that a campaign should share them."""
 
 
@@ -130,9 +134,28 @@ def shared_settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: the config contradicts itself.
     """
-    resolved = with_backend_defaults({"backend": "tiny", **config})
+    resolved = merge(_field_defaults(), with_backend_defaults({"backend": "tiny", **config}))
+    return {key: setting_at(resolved, key) for key in SHARED_KEYS}
+
+
+def setting_at(config: Mapping[str, Any], path: str) -> Any:
+    """Return a setting by its dotted path; None where it is not there.
+
+    >>> setting_at({"policy": {"lora": {"rank": 64}}}, "policy.lora.rank")
+    64
+    """
+    value: Any = config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _field_defaults() -> dict[str, Any]:
     fields = TrainConfig.model_fields
-    return {key: resolved.get(key, fields[key].default) for key in SHARED_KEYS}
+    return {
+        "policy": to_dict(PolicySettings()),
+        **{key: fields[key].default for key in SHARED_KEYS if key in fields},
+    }
 
 
 def _check_grid(grid: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupel.config import canonical_json
-from cupel.errors import ConfigError
+from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.lab.estimate import Measured, RunEstimate
 from cupel.lab.metrics import Metric, Scalar
 from cupel.lab.recipe import Forecast, Result, RunContext
@@ -83,6 +83,13 @@ class TrainRecipe:
     def forecast(self, config: TrainConfig) -> Forecast:
         """Bound the cost of a run; refuse what the backend cannot do."""
         return forecast(config)
+
+    def reach(self, config: TrainConfig) -> None:
+        """Ask a Tinker server whether it is up and has the model."""
+        if config.backend == "tinker":
+            from cupel.policy.tinker_reach import check_tinker_server
+
+            check_tinker_server(config.policy.of(config.backend, config.model))
 
     def probe(self, config: TrainConfig, context: RunContext) -> Iterator[Measured]:
         """Take three steps and a part of an evaluation."""
@@ -198,13 +205,19 @@ def policy_of(config: TrainConfig, context: RunContext) -> Policy:
 
     Raises:
         ConfigError: several processes, and a backend that one process holds.
+        InfrastructureFailure: a server that this run has worked with cannot be used any more.
     """
-    policy = build_policy(
-        config.policy.of(config.backend, config.model),
-        device=context.slot.device,
-        threads=context.slot.threads,
-        seed=context.seed,
-    )
+    try:
+        policy = build_policy(
+            config.policy.of(config.backend, config.model),
+            device=context.slot.device,
+            threads=context.slot.threads,
+            seed=context.seed,
+        )
+    except ConfigError as error:
+        if config.backend in REMOTE and context.resume is not None:
+            raise InfrastructureFailure(str(error)) from None
+        raise
     if context.ranks.count == 1:
         return policy
     if config.backpressure.enabled:
@@ -226,6 +239,10 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         sepa=SepaSchedule.from_config(config),
         pressure=BackPressure.from_config(config),
     )
+    if config.backend == "tinker":
+        from cupel.policy.tinker_reach import service_facts
+
+        context.recorder.made_with(service_facts(policy.describe()))
     resume = context.ranks.share(context.resume)
     if resume is None:
         context.recorder.event(f"policy: {canonical_json(policy.describe())}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cupel.errors import ConfigError, DataError
-from cupel.rlvr.sweep import SHARED_KEYS, method_of, shared_settings_of
+from cupel.rlvr.sweep import SHARED_KEYS, method_of, setting_at, shared_settings_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +145,12 @@ def _doubts(rate: TunedRate, ours: Mapping[str, Any]) -> list[str]:
             f"{rate.source}: tuned with backend '{theirs.get('backend')}', and this study uses "
             f"'{ours['backend']}'; run cupel sweep --backend {ours['backend']}"
         )
+    told = {key: setting_at(theirs, key) for key in SHARED_KEYS if key.split(".")[0] in theirs}
     doubts = [
-        f"{rate.source}: tuned at {key} = {theirs[key]}, used at {key} = {ours[key]}; the best "
+        f"{rate.source}: tuned at {key} = {value}, used at {key} = {ours[key]}; the best "
         "rate may differ"
-        for key in SHARED_KEYS
-        if key in theirs and theirs[key] != ours[key]
+        for key, value in told.items()
+        if value != ours[key]
     ]
     if rate.probe_seeds is None:
         doubts.append(

@@ -212,6 +212,9 @@ class Execution:
         entry["failure"] = (
             {key: failure[key] for key in ("kind", "message", "step")} if failure else None
         )
+        found = run.made_with()
+        if found:
+            entry["made_with"] = found
 
     def _save(self) -> None:
         self.study.save_manifest(self._manifest)
