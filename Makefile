@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: quickstart test test-slow test-tinker check format docs bench clean
+.PHONY: quickstart test test-slow test-tinker check format docs docs-site bench clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -28,10 +28,13 @@ test-slow: $(VENV)/.dev  ## calibration, rebuilds, random kills: minutes to an h
 
 test-tinker: $(VENV)/.dev $(TINKER_VENV)/.ready  ## the Tinker backend against a real server on this machine's CPU
 	CUPEL_TINKER_REQUIRED=1 $(BIN)/python -m pytest -m tinker
+	CUPEL_TINKER_REQUIRED=1 PYTHONPATH=$(CURDIR)/$(TINKER_VENV)/newer-client $(BIN)/python -m pytest \
+		tests/tinker/test_server_contract.py tests/tinker/test_faults.py
 
-check: $(VENV)/.dev  ## ruff, format, mypy, import contracts
+check: $(VENV)/.dev  ## ruff, format, spelling, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -41,12 +44,16 @@ format: $(VENV)/.dev  ## rewrite the sources in the house format
 docs: $(VENV)/.dev  ## rebuild the generated reference pages
 	$(BIN)/python scripts/build_reference.py
 
+docs-site: $(VENV)/.dev docs  ## build the documentation site, strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
+
 bench: $(VENV)/.dev  ## side-by-side benchmarks; each prints a ratio and writes JSON
 	$(PIP) install -e ".[bench]" -c constraints.txt
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) $(TINKER_VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) $(TINKER_VENV) site .mypy_cache .ruff_cache .pytest_cache .coverage
 
 $(VENV)/.torch: constraints.txt scripts/install_torch.sh
 	$(PYTHON) -c 'import sys; sys.exit("Cupel needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -59,7 +66,7 @@ $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,tinker,dev]" -c constraints.txt
+	$(PIP) install -e ".[torch,plot,teach,api,lora,textworld,arc,data,math,ray,slurm,track,tensorboard,trackio,tinker,docs,dev]" -c constraints.txt
 	@touch $@ $(VENV)/.quickstart
 
 $(TINKER_VENV)/.ready: constraints.txt constraints-tinker.txt scripts/install_tinker_server.sh

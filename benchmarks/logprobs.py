@@ -10,7 +10,8 @@ one process of one thread; CPU seconds, the ratio is the median of pairs. Memory
 a process of its own; what is compared is its peak beyond what it held before the call. The limit
 is the time of the reference's matrix products (three; two under a frozen head) at the rate
 measured before each call. Where the head is trained, Cupel computes each chunk's logits twice: a
-fourth product, the price of not holding them.
+fourth product, the price of not holding them; "known" is the same call where the slope is known
+beforehand, as it is when credit looks at no score: three products.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -71,22 +71,37 @@ def reference(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -
     return logprobs_MV.gather(1, targets[:, None])[:, 0], entropies_M
 
 
-def chunked(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> Any:
+def chunked(
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    slope: torch.Tensor | None = None,
+) -> Any:
     """Return both by Cupel's chunked head."""
     from cupel.policy.logprobs import chunk_tokens, logprobs_and_entropies
 
     chunk = chunk_tokens(head.shape[0], 0)
-    return logprobs_and_entropies(hidden, head, None, targets, chunk=chunk)
+    return logprobs_and_entropies(hidden, head, None, targets, chunk=chunk, slope_M=slope)
 
 
-SIDES: dict[str, Callable[..., Any]] = {"reference": reference, "cupel": chunked}
+OWN = ("cupel", "known")
+SIDES = ("reference", *OWN)
+
+
+def sides(case: Case) -> tuple[str, ...]:
+    """Return the sides that differ: a frozen head computes its logits once in any case."""
+    return SIDES[:2] if case.frozen else SIDES
 
 
 def call(side: str, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Go forward and back once; return log-probabilities and entropies."""
     hidden, head, targets, slope = given
     hidden.grad = head.grad = None
-    logprobs, entropies = SIDES[side](hidden, head, targets)
+    if side == "reference":
+        logprobs, entropies = reference(hidden, head, targets)
+    else:
+        known = slope if side == "known" else None
+        logprobs, entropies = chunked(hidden, head, targets, known)
     logprobs.backward(slope)
     return logprobs.detach(), entropies
 
@@ -126,11 +141,11 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
     given = inputs(case)
     found: dict[str, Any] = {}
     gradients: dict[str, torch.Tensor] = {}
-    times: dict[str, list[float]] = {side: [] for side in SIDES}
+    times: dict[str, list[float]] = {side: [] for side in sides(case)}
     rates = []
     for turn in range(rounds + 1):
         rates.append(matrix_rate(case))
-        for side in SIDES:
+        for side in times:
             started = time.process_time()
             found[side] = call(side, given)
             spent = time.process_time() - started
@@ -138,18 +153,25 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
                 times[side].append(spent)
             assert given[0].grad is not None
             gradients[side] = given[0].grad.clone()
-    ratios = [theirs / own for theirs, own in zip(times["reference"], times["cupel"], strict=True)]
+    own = tuple(times)[1:]
+    ratios = {
+        side: [theirs / ours for theirs, ours in zip(times["reference"], times[side], strict=True)]
+        for side in own
+    }
     flops = 2 * case.positions * case.width * case.vocabulary
     return {
         "reference_s": statistics.median(times["reference"]),
-        "cupel_s": statistics.median(times["cupel"]),
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
+        **{f"{side}_s": statistics.median(times[side]) for side in own},
+        "ratio": {side: statistics.median(ratios[side]) for side in own},
+        "ratio_range": {side: [min(ratios[side]), max(ratios[side])] for side in own},
         "limit_s": (2 if case.frozen else 3) * flops / statistics.median(rates),
         "largest_difference": {
-            "logprob": float((found["cupel"][0] - found["reference"][0]).abs().max()),
-            "entropy": float((found["cupel"][1] - found["reference"][1]).abs().max()),
-            "gradient": float((gradients["cupel"] - gradients["reference"]).abs().max()),
+            side: {
+                "logprob": float((found[side][0] - found["reference"][0]).abs().max()),
+                "entropy": float((found[side][1] - found["reference"][1]).abs().max()),
+                "gradient": float((gradients[side] - gradients["reference"]).abs().max()),
+            }
+            for side in own
         },
         "rounds": rounds,
         "load": os.getloadavg()[0],
@@ -186,27 +208,29 @@ def main() -> None:
     versions = {name: version(name) for name in ("torch", "numpy")}
     report = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"cases": {}}
     print(
-        f"{'case':13} {'reference s':>11} {'cupel s':>8} {'ratio':>6} {'limit s':>8} "
+        f"{'case':13} {'side':5} {'reference s':>11} {'cupel s':>8} {'ratio':>6} {'limit s':>8} "
         f"{'reference MiB':>13} {'cupel MiB':>9} {'share':>6}"
     )
     for name in given.case or CASES:
         rounds = ["--rounds", str(given.rounds)] if given.rounds else []
         found = in_child("--child", name, *rounds)
-        peaks = {side: in_child("--child", name, "--memory", side) for side in SIDES}
-        share = peaks["cupel"] / peaks["reference"]
-        print(
-            f"{name:13} {found['reference_s']:11.3f} {found['cupel_s']:8.3f} "
-            f"{found['ratio']:6.2f} {found['limit_s']:8.3f} {peaks['reference'] / 2**20:13.0f} "
-            f"{peaks['cupel'] / 2**20:9.0f} {share:6.2f}",
-            flush=True,
-        )
+        compared = sides(CASES[name])
+        peaks = {side: in_child("--child", name, "--memory", side) for side in compared}
+        shares = {side: peaks[side] / peaks["reference"] for side in compared[1:]}
+        for side, share in shares.items():
+            print(
+                f"{name:13} {side:5} {found['reference_s']:11.3f} {found[side + '_s']:8.3f} "
+                f"{found['ratio'][side]:6.2f} {found['limit_s']:8.3f} "
+                f"{peaks['reference'] / 2**20:13.0f} {peaks[side] / 2**20:9.0f} {share:6.2f}",
+                flush=True,
+            )
         report["cases"][name] = {
             "case": asdict(CASES[name]),
             "python": platform.python_version(),
             "versions": versions,
             **found,
             "peak_bytes": peaks,
-            "memory_share": share,
+            "memory_share": shares,
         }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")

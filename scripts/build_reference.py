@@ -1,4 +1,4 @@
-"""Write docs/reference/{study,train,evaluate,metrics,teach,arc}.md from the docstrings of the code.
+"""Write docs/reference/{study,train,evaluate,metrics,teach,arc,cli}.md and docs/api from the code.
 
 python scripts/build_reference.py          write the pages
 python scripts/build_reference.py --check  exit 1 when a page is out of date
@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from api_pages import api_pages
+from command_pages import commands_page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -23,7 +25,7 @@ from cupel.rlvr.config import BACKEND_DEFAULTS, TrainConfig
 from cupel.rlvr.evaluation_config import EvaluateConfig
 from cupel.rlvr.metrics import EVALUATED, EVALUATIONS, METRICS, PARTS
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 OTHER_STREAMS = """
@@ -67,24 +69,26 @@ finish_reason, num_tokens` |
 def main() -> int:
     """Write or check the pages."""
     pages = {
-        "study.md": study_page(),
-        "train.md": train_page(),
-        "metrics.md": metrics_page(),
-        "evaluate.md": evaluate_page(),
-        "teach.md": phases_page(
+        "reference/cli.md": commands_page(),
+        "reference/study.md": study_page(),
+        "reference/train.md": train_page(),
+        "reference/metrics.md": metrics_page(),
+        "reference/evaluate.md": evaluate_page(),
+        "reference/teach.md": phases_page(
             "teach",
             "Keys of a phase's settings: `--set KEY=VALUE` on its command, and `[config]` of a "
             "study with\nits recipe.",
         ),
-        "arc.md": phases_page(
+        "reference/arc.md": phases_page(
             "arc",
             "Keys of `cupel arc train` and `cupel arc evaluate` (`KEY=VALUE`), and `[config]` of a "
             "study with\ntheir recipes.",
         ),
+        **{f"api/{name}": page for name, page in api_pages().items()},
     }
     stale = []
     for name, text in pages.items():
-        path = REFERENCE / name
+        path = DOCS / name
         if not path.is_file() or path.read_text() != text:
             stale.append(name)
             if "--check" not in sys.argv:

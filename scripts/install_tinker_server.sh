@@ -13,3 +13,5 @@ $pip accelerate aiohttp aiosqlite cloudpathlib datasets fastapi flax greenlet ja
   psutil rich safetensors sqlalchemy sqlmodel tinker tokenizers transformers uvicorn xxhash zstandard
 # It declares Python 3.12; tests/tinker/server_main.py makes up the difference.
 $pip --no-deps --ignore-requires-python skyrl
+# The client is tested at the newest version that the server still understands, too.
+$python -m pip --disable-pip-version-check -q install --no-deps --upgrade --target "$folder/newer-client" tinker==0.36.0

@@ -32,6 +32,17 @@ def test_a_flag_that_nobody_would_read_is_refused(
     assert not Path("results").exists()
 
 
+def test_a_recipe_for_one_process_is_refused_before_anything_is_planned(cupel: Invoke) -> None:
+    Path("one.toml").write_text(
+        'name = "one"\nrecipe = "arc.evaluate"\nseeds = [1]\n[[conditions]]\nlabel = "only"\n'
+    )
+    says_one_line(
+        cupel("run", "one.toml", "--executor", "torchrun"),
+        "recipe 'arc.evaluate' runs in one process, not in 2",
+    )
+    assert not Path("results").exists()
+
+
 def test_an_address_without_a_cluster_is_one_line(cupel: Invoke) -> None:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     cupel("init", "--template", "quickstart")

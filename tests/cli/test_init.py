@@ -32,9 +32,19 @@ def test_a_shipped_study_is_valid(path: Path) -> None:
 
 
 def test_the_quickstart_study_is_the_quickstart_template(cupel: Invoke) -> None:
-    cupel("init", "mine.toml")
+    cupel("init", "quickstart.toml")
     shipped = Path(__file__).parents[2] / "studies" / "quickstart.toml"
-    assert Path("mine.toml").read_text() == shipped.read_text()
+    assert Path("quickstart.toml").read_text() == shipped.read_text()
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_study_is_named_after_its_file(cupel: Invoke, name: str) -> None:
+    """Two studies from one template must not meet in one folder."""
+    assert cupel("init", "--template", name, "ideas/mine.toml").exit_code == 0
+    assert load_toml(Path("ideas/mine.toml"))["name"] == "mine"
+    text = Path("ideas/mine.toml").read_text()
+    assert f"{name}.toml" not in text
+    assert f"results/{name}" not in text
 
 
 def test_an_existing_file_is_kept(cupel: Invoke) -> None:

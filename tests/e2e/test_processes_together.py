@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 from cupel.cli.executor import TOGETHER  # noqa: E402
 from cupel.config import validate  # noqa: E402
-from cupel.errors import ConfigError  # noqa: E402
+from cupel.errors import ConfigError, UsageError  # noqa: E402
 from cupel.lab import (  # noqa: E402
     StudyConfig,
     differing_streams,
@@ -127,20 +127,31 @@ def test_processes_without_work_to_share_are_refused(tmp_path: Path, bed: dict[s
         together(0)
 
 
-def test_a_recipe_for_one_process_says_so_once_an_attempt(
+def test_a_recipe_for_one_process_is_refused_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipes = Path(__file__).parents[1] / "lab"
-    monkeypatch.syspath_prepend(recipes)
-    monkeypatch.setenv("PYTHONPATH", str(recipes))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "lab")
     study = {"name": "one", "recipe": "lab_toy_recipe:RECIPE", "seeds": [1]}
     plan({**study, "conditions": [{"label": "still"}]}, tmp_path / "study")
-    outcome = execute_study(tmp_path / "study", executor="torchrun", options=together(), retries=1)
+    with pytest.raises(UsageError, match="runs in one process, not in 2"):
+        execute_study(tmp_path / "study", executor="torchrun", options=together())
+    assert [path.name for path in tmp_path.rglob("torchrun.log")] == []
+
+
+def test_a_launch_that_fails_is_told_by_its_own_attempts_words(
+    tmp_path: Path, bed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "luckless.py").write_text("raise SystemExit('error: out of luck')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plan(one_run(bed), tmp_path / "study")
+    (run,) = run_folders(tmp_path / "study")
+    luckless = TorchrunOptions(program="luckless", ranks=1)
+    outcome = execute_study(tmp_path / "study", executor="torchrun", options=luckless, retries=1)
     (failed,) = outcome.failed
     assert failed.failure is not None
-    assert str(failed.failure["message"]).count("runs in one process, not in 2") == 1
-    log = (run_folders(tmp_path / "study")[0] / "torchrun.log").read_text()
-    assert log.count("runs in one process, not in 2") == 2, "both attempts are in the log"
+    assert str(failed.failure["message"]).count("out of luck") == 1
+    log = (run / "torchrun.log").read_text()
+    assert log.count("error: out of luck") == 2, "both attempts are in the log"
 
 
 @pytest.mark.slow

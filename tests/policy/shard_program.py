@@ -17,7 +17,7 @@ from cupel.errors import AlgorithmicFailure
 from cupel.policy.config import PolicyConfig
 from cupel.policy.load import load_torch_policy
 from cupel.policy.parallel import DataParallelPolicy, data_parallel
-from cupel.policy.protocol import Completions, LossConfig
+from cupel.policy.protocol import Completions, KnownCredit, LossConfig
 from cupel.policy.ranks import ProcessRanks, current_ranks, joined, leave
 
 PROMPTS = ([5, 6, 7, 8], [9, 10, 11], [12, 13, 14, 15, 16], [17], [18, 19])
@@ -47,7 +47,7 @@ def case(model: Path, folder: Path, settings: dict[str, Any], ranks: ProcessRank
 
     def policy_of(shard: str) -> DataParallelPolicy:
         config = PolicyConfig.model_validate(
-            {"backend": "torch", "model": str(model), "microbatch_tokens": 24}
+            {"backend": "torch", "model": str(model), "microbatch_tokens": 24, "logprob_chunk": 5}
             | {"matmul_precision": "highest", "shard": shard, **settings}
         )
         return data_parallel(load_torch_policy(config, device="cpu", threads=1, seed=3), ranks)
@@ -89,9 +89,11 @@ def sample(policy: DataParallelPolicy) -> Completions:
     )
 
 
-def credit(rows_B: Any, logprobs_BT: Any, entropies_BT: Any) -> Any:
-    """Prefer odd rows."""
-    return np.where(rows_B % 2 == 1, 1.0, -1.0)[:, None] * np.ones_like(logprobs_BT)
+def credit(first: float = -1.0) -> KnownCredit:
+    """Prefer odd rows; give the first row what is asked for."""
+    rows_N = np.where(np.arange(len(PROMPTS) * GROUP) % 2 == 1, 1.0, -1.0)
+    rows_N[0] = first
+    return KnownCredit(advantages_NT=rows_N[:, None] * np.ones(TOKENS))
 
 
 def updated(policy: DataParallelPolicy, completions: Completions) -> dict[str, float]:
@@ -99,7 +101,7 @@ def updated(policy: DataParallelPolicy, completions: Completions) -> dict[str, f
     trained_N = np.ones(len(completions.lengths_N), dtype=bool)
     trained_N[3] = False
     found = policy.update(
-        completions, trained_N=trained_N, credit=credit, loss=LossConfig(), lr=1e-3
+        completions, trained_N=trained_N, credit=credit(), loss=LossConfig(), lr=1e-3
     )
     scored = policy.score(completions)
     return {
@@ -112,10 +114,7 @@ def updated(policy: DataParallelPolicy, completions: Completions) -> dict[str, f
 
 def failed(policy: DataParallelPolicy, completions: Completions) -> str:
     """Return what an advantage that is not finite leads to."""
-
-    def broken(rows_B: Any, logprobs_BT: Any, entropies_BT: Any) -> Any:
-        return np.where(rows_B == 0, np.nan, 1.0)[:, None] * np.ones_like(logprobs_BT)
-
+    broken = credit(float("nan"))
     everyone_N = np.ones(len(completions.lengths_N), dtype=bool)
     try:
         policy.update(completions, trained_N=everyone_N, credit=broken, loss=LossConfig(), lr=1.0)

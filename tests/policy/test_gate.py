@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from cupel.errors import GateFailure
-from cupel.policy import Completions, LossConfig, Policy, PolicyConfig, Scores, build_policy
+from cupel.policy import (
+    Completions,
+    KnownCredit,
+    LossConfig,
+    Policy,
+    PolicyConfig,
+    Scores,
+    build_policy,
+)
 from cupel.policy.gate import check_ratio_gate, gated_credit, sampler_statistics
 
 
@@ -51,10 +59,12 @@ def test_a_row_off_by_one_is_refused_before_any_step(case: tuple[Policy, Complet
         check_ratio_gate(completions, shifted(scores))
     before = policy.weights_sha256()
     everyone = np.ones(len(completions.lengths_N), dtype=np.bool_)
-    credit = gated_credit(no_credit, completions, shifted(scores))
-    with pytest.raises(GateFailure, match="pi_new / pi_old of the first update"):
-        policy.update(completions, trained_N=everyone, credit=credit, loss=LossConfig(), lr=1.0)
-    assert policy.weights_sha256() == before
+    nothing = KnownCredit(advantages_NT=np.zeros(completions.mask_NT.shape))
+    for credit in (no_credit, nothing):
+        gated = gated_credit(credit, completions, shifted(scores))
+        with pytest.raises(GateFailure, match="pi_new / pi_old of the first update"):
+            policy.update(completions, trained_N=everyone, credit=gated, loss=LossConfig(), lr=1.0)
+        assert policy.weights_sha256() == before
 
 
 def test_a_forward_pass_over_shifted_inputs_is_refused(small: Any) -> None:

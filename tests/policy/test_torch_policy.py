@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cupel.errors import AlgorithmicFailure, DataError
-from cupel.policy import Completions, LossConfig, UpdateResult
+from cupel.policy import Completions, KnownCredit, LossConfig, UpdateResult
 from cupel.policy.torch_policy import TorchPolicy
 
 LENGTHS = [6, 3, 55]
@@ -97,6 +97,37 @@ def test_scores_of_an_update_are_those_before_it(small: Any) -> None:
     np.testing.assert_allclose(result.scores.entropies_NT, before.entropies_NT, atol=1e-5)
     after = policy.score(completions)
     assert np.abs(after.logprobs_NT - before.logprobs_NT).max() > 1e-3
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(normaliser="sequence"),
+        LossConfig(kind="ppo", normaliser="constant"),
+        LossConfig(kind="gspo", clip_eps=3e-4),
+        LossConfig(kind="cispo", clip_eps_high=4.0),
+    ],
+    ids=lambda loss: loss.kind,
+)
+def test_credit_known_before_changes_the_work_and_not_the_step(
+    small: Any, tied: bool, loss: LossConfig
+) -> None:
+    """Chunks of 7 positions: the head's gradient is made in the forward pass."""
+    settings = {"tied": tied, "logprob_chunk": 7, "microbatch_tokens": 90}
+    plain, fused = small.policy(**settings), small.policy(**settings)
+    completions = small.sample(plain, small.prompts(LENGTHS))
+    trained_N = np.arange(12) % 4 != 1
+    known = KnownCredit(advantages_NT=advantages_for(completions))
+    want = step(plain, completions, trained_N=trained_N, loss=loss)
+    got = step(fused, completions, trained_N=trained_N, loss=loss, credit=known)
+    assert got.loss == pytest.approx(want.loss, abs=1e-9)
+    assert got.grad_norm == pytest.approx(want.grad_norm, rel=1e-5)
+    assert got.ratio_mean == 1.0
+    np.testing.assert_allclose(got.scores.logprobs_NT, want.scores.logprobs_NT, atol=1e-6)
+    pairs = zip(fused.lm.model.parameters(), plain.lm.model.parameters(), strict=True)
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=5e-5)
 
 
 def test_off_policy_ratios_are_against_the_given_logprobs(small: Any) -> None:
@@ -187,7 +218,7 @@ def test_concurrency_changes_the_passes_and_not_the_result(small: Any) -> None:
     before = policy.score(completions)
     policy.set_concurrency("microbatch_tokens", 1)
     policy.set_concurrency("sample_rows", 4)
-    assert (len(one), len(policy._scorer.plan(completions, everyone))) == (1, 3)
+    assert (len(one), len(policy._scorer.plan(completions, everyone))) == (1, 12)
     after = policy.score(completions)
     np.testing.assert_allclose(after.logprobs_NT, before.logprobs_NT, atol=1e-5)
     again = small.sample(policy, small.prompts(LENGTHS))

@@ -100,6 +100,20 @@ def evaluation_of(folder: Path, ran: Ran) -> Ran:
     return Ran(folder=folder / "e")
 
 
+def test_back_pressure_sets_the_requests_in_flight_and_leaves_the_run_alone(
+    tmp_path: Path, bed: dict[str, Any], server: SamplingServer
+) -> None:
+    longer = {"max_steps": 5, "batch_size": 4, "save_every": 0}
+    plain = server_run(server, tmp_path / "plain", bed, **longer)
+    server.most_under_way, server.slow_s = 0, 0.02
+    swept = {"enabled": True, "warmup_steps": 3}
+    pressed = server_run(server, tmp_path / "pressed", bed, **longer, backpressure=swept)
+    assert pressed.state["status"] == "done", pressed.state["failure"]
+    assert [row["bp_concurrency"] for row in pressed.steps][:4] == [4, 4, 8, 16]
+    assert 8 < server.most_under_way <= 16
+    assert [row["loss"] for row in pressed.steps] == [row["loss"] for row in plain.steps]
+
+
 def test_the_correction_weighs_what_the_server_really_drew_from(
     tmp_path: Path, bed: dict[str, Any], server: SamplingServer
 ) -> None:

@@ -6,11 +6,14 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tinker.fake_server import FakeServer
 from tests.tinker.servers import KEY, PYTHON, RealServer, Server, free_port
+
+if TYPE_CHECKING:
+    from tests.tinker.fake_server import FakeServer
 
 os.environ.setdefault("TINKER_TELEMETRY", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -69,6 +72,8 @@ def own_tinker_server(tmp_path: Path) -> Iterator[RealServer]:
 @pytest.fixture
 def fake_tinker() -> Iterator[FakeServer]:
     """The scripted server, summing like the hosted service."""
+    from tests.tinker.fake_server import FakeServer
+
     with FakeServer() as server:
         yield server
 
@@ -79,6 +84,8 @@ def fake_tinker() -> Iterator[FakeServer]:
 )
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each kind of server in turn."""
+    from tests.tinker.fake_server import FakeServer
+
     if request.param == "skyrl":
         yield request.getfixturevalue("tinker_server")
         return

@@ -122,7 +122,11 @@ class FakeService:
                 rank, _ = self._checkpoint(body["tinker_path"])
                 return {"base_model": self.base_model, "is_lora": True, "lora_rank": rank}
             case ["asample"]:
-                return self._promise(lambda: self._samples(body, fault), fault)
+                promise = self._promise(lambda: self._samples(body, fault), fault)
+                fewer = fault is not None and fault.kind == "too_few"
+                count = body.get("num_samples", 1) - fewer
+                ids = [f"{promise['request_id']}-{index}" for index in range(count)]
+                return {**promise, "sample_sequence_ids": ids}  # clients from 0.28 on ask for them
             case ["forward_backward" | "optim_step" | "save_weights" | "load_weights"
                   | "save_weights_for_sampler" | "unload_model"]:  # fmt: skip
                 return self._train(route, body, fault)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tinker
-from tinker import types
 
-from tests.tinker.client import (
+tinker = pytest.importorskip("tinker", reason="needs the extra 'tinker'")
+types = tinker.types
+
+from tests.tinker.client import (  # noqa: E402
     PROMPT,
     connect,
     done,
@@ -24,9 +25,9 @@ from tests.tinker.client import (
     target_logprobs,
     trainer,
 )
-from tests.tinker.fake_server import FakeServer
-from tests.tinker.faults import Fault
-from tests.tinker.servers import KEY
+from tests.tinker.fake_server import FakeServer  # noqa: E402
+from tests.tinker.faults import Fault  # noqa: E402
+from tests.tinker.servers import KEY  # noqa: E402
 
 FORWARD = "importance_sampling"
 

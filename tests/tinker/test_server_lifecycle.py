@@ -7,11 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tinker
 
-from tests.tinker.client import connect, done, policy_datum, sampled, step, target_logprobs, trainer
-from tests.tinker.conftest import real_server
-from tests.tinker.servers import RealServer
+tinker = pytest.importorskip("tinker", reason="needs the extra 'tinker'")
+
+from tests.tinker.client import (  # noqa: E402
+    connect,
+    done,
+    policy_datum,
+    sampled,
+    step,
+    target_logprobs,
+    trainer,
+)
+from tests.tinker.conftest import real_server  # noqa: E402
+from tests.tinker.servers import RealServer  # noqa: E402
 
 pytestmark = pytest.mark.tinker
 

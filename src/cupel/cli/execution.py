@@ -70,6 +70,8 @@ def plan_or_execute(
         record: facts about the plan to keep in manifest.json, e.g. where its rates came from.
     """
     plan = make_plan(source)
+    if given.get("execute"):
+        given["execution"].check_recipe(source.study.recipe)
     save_plan(source, plan, record=record)
     as_json = bool(given.get("as_json"))
     if not given.get("execute"):

@@ -47,6 +47,18 @@ class ExecutionOptions:
     stop_on_failure: bool = False
     figures: bool = True
 
+    def check_recipe(self, name: str) -> None:
+        """Refuse a recipe whose runs cannot be executed this way, before a plan is written.
+
+        Raises:
+            UsageError: torchrun is to share runs that want one process.
+        """
+        from cupel.lab.executors.options import TorchrunOptions
+        from cupel.lab.registry import check_shared
+
+        if isinstance(self.cluster, TorchrunOptions):
+            check_shared(name, self.cluster.ranks)
+
 
 _OPTIONS = (
     click.option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,6 +31,8 @@ TEMPLATES = {
 def command(path: Path | None, template: str, list_: bool, as_json: bool, force: bool) -> None:
     """Write a commented study file to PATH (default: TEMPLATE.toml).
 
+    The study is named after the file, so its folder is results/<name of the file>.
+
     \b
     Examples:
       cupel init
@@ -48,8 +52,23 @@ def command(path: Path | None, template: str, list_: bool, as_json: bool, force:
         target = target / f"{template}.toml"
     if target.exists() and not force:
         raise Stop(f"{target} exists; give another PATH, or --force to overwrite it")
-    text = (files("cupel") / "templates" / f"{template}.toml").read_text(encoding="utf-8")
+    text = named_after(target, template)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     console.line(f"wrote {target}")
     console.note(f"next: cupel plan {target}, then cupel run {target}")
+
+
+def named_after(target: Path, template: str) -> str:
+    """Return a template whose study, and whose comments, bear the name of the target file."""
+    text = (files("cupel") / "templates" / f"{template}.toml").read_text(encoding="utf-8")
+    found = re.search(r'^name = "(.+)"$', text, re.MULTILINE)
+    assert found is not None, template
+    name, stem = found.group(1), re.sub(r"[^A-Za-z0-9+._~=,-]", "_", target.stem)
+    for before, after in (
+        (f'name = "{name}"', f"name = {json.dumps(stem)}"),
+        (f"{name}.toml", target.name),
+        (f"results/{name}", f"results/{stem}"),
+    ):
+        text = text.replace(before, after)
+    return text

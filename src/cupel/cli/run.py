@@ -45,6 +45,7 @@ def command(
     """
     source = find_study(study, overrides=overrides, out=out)
     if study.is_file():
+        execution.check_recipe(source.study.recipe)
         plan = make_plan(source)
         save_plan(source, plan)
         for text in plan.warnings:

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cupel.config import did_you_mean, nearest
-from cupel.errors import ConfigError
+from cupel.errors import ConfigError, UsageError
 from cupel.lab.recipe import Recipe
 
 GROUP = "cupel.recipes"
@@ -35,6 +35,19 @@ def load_recipe(name: str) -> Recipe[Any]:
     if missing:
         raise ConfigError(f"recipe '{name}' is no recipe: it lacks {', '.join(missing)}")
     return recipe  # type: ignore[no-any-return]
+
+
+def check_shared(recipe: str, processes: int) -> None:
+    """Refuse a recipe whose runs so many processes cannot share.
+
+    Raises:
+        UsageError: names the recipe and what to do.
+    """
+    if processes > 1 and not getattr(load_recipe(recipe), "together", False):
+        raise UsageError(
+            f"recipe '{recipe}' runs in one process, not in {processes} as --executor torchrun "
+            "would run it; use --executor processes"
+        )
 
 
 @cache

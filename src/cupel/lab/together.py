@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from cupel.config import validate
-from cupel.errors import UsageError
 from cupel.lab.checkpoint import Checkpoints
 from cupel.lab.metrics import RunStatus
 from cupel.lab.randomness import Randomness
 from cupel.lab.ranks import Ranks
 from cupel.lab.recipe import RunContext, Slot
 from cupel.lab.recorder import Recorder
-from cupel.lab.registry import load_recipe
+from cupel.lab.registry import check_shared, load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.worker import execute_run
 
@@ -44,18 +43,14 @@ def run_together(
 
     Raises:
         DataError: the folder holds no run.
-        UsageError: another process is running it.
+        UsageError: another process is running it, or its recipe wants one process.
     """
     if not ranks.is_first:
         work = ranks.share(None)
         return "done" if work is None else _follow(work, slot, ranks)
     run = RunFolder(folder)
     config = run.config()
-    if ranks.count > 1 and not getattr(load_recipe(config["recipe"]), "together", False):
-        raise UsageError(
-            f"{folder}: recipe {config['recipe']} runs in one process, not in {ranks.count}; use "
-            "--executor processes"
-        )
+    check_shared(config["recipe"], ranks.count)
     ranks.share(None if run.is_complete else config)
     notes = [f"{ranks.count} processes run this together"] if ranks.count > 1 else []
     return execute_run(folder, slot, fresh=fresh, fsync=fsync, notes=notes, ranks=ranks)

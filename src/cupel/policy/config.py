@@ -110,8 +110,9 @@ class PolicySettings(Config):
     """torch's float32 matmul precision. auto: 'medium' on x86 CPUs without AMX, where it only
     chooses the faster float32 kernels, 'highest' elsewhere."""
     microbatch_tokens: Annotated[int, Field(ge=1)] = 8192
-    """Token budget of one forward and backward pass, padding included; whole groups always fit,
-    so one group larger than the budget is a pass of its own. Never changes the result."""
+    """Token budget of one forward and backward pass, padding included. A group that exceeds it is
+    split, its prompt read once in each part; one completion always fits. Never changes the
+    result."""
     sample_rows: Annotated[int, Field(ge=1)] = 512
     """Most completions decoded side by side; whole groups always fit. Never changes the result.
     With backend openai: most requests in flight."""

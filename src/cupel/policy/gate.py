@@ -7,13 +7,13 @@ temperature breaks that, and is refused here instead of becoming a quietly bad r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cupel.errors import GateFailure
-from cupel.policy.protocol import Completions, Credit, FloatNT, Scores
+from cupel.policy.protocol import Completions, Credit, FloatNT, KnownCredit, Scores
 
 LOCAL_TOLERANCE = 1e-4
 """|mean ratio - 1| allowed between passes of one local model."""
@@ -99,25 +99,28 @@ def gated_credit(
     *,
     tolerance: float = LOCAL_TOLERANCE,
 ) -> Credit:
-    """Wrap `credit` so that the update's own forward pass is checked before any gradient.
+    """Wrap `credit` so that the update's own forward pass is checked before the step.
 
     `scores` come from `Policy.score` on the same weights, so pi_new / pi_old must be 1. Use it
     for the first update of a run; the failure leaves the parameters untouched.
     """
     mask_NT = completions.mask_NT
 
+    def check(rows_B: NDArray[np.intp], logprobs_BT: NDArray[np.float64]) -> None:
+        mask_BT = mask_NT[rows_B]
+        check_update_ratio(
+            logprobs_BT[mask_BT], scores.logprobs_NT[rows_B][mask_BT], tolerance=tolerance
+        )
+
     def checked(
         rows_B: NDArray[np.intp],
         logprobs_BT: NDArray[np.float64],
         entropies_BT: NDArray[np.float64] | None,
     ) -> NDArray[np.float64]:
-        mask_BT = mask_NT[rows_B]
-        check_update_ratio(
-            logprobs_BT[mask_BT], scores.logprobs_NT[rows_B][mask_BT], tolerance=tolerance
-        )
+        check(rows_B, logprobs_BT)
         return credit(rows_B, logprobs_BT, entropies_BT)
 
-    return checked
+    return replace(credit, check=check) if isinstance(credit, KnownCredit) else checked
 
 
 def check_update_ratio(

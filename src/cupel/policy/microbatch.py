@@ -1,4 +1,4 @@
-"""Which rows are scored together: whole groups, sorted by length, under a token budget.
+"""Which rows are scored together: groups, sorted by length, under a token budget.
 
 Pure. Knows lengths and budgets only. Order and size change the speed of a pass, never its result
 beyond float rounding.
@@ -36,16 +36,22 @@ def plan_microbatches(
 ) -> list[Microbatch]:
     """Split the chosen rows into microbatches.
 
-    A group's cost is its prompt once and its rows at the microbatch's longest completion.
+    A group's cost is its prompt once and its rows at the microbatch's longest completion. A group
+    that exceeds the budget alone is split, its prompt read once in each part; one row always fits.
     """
     rows_of: dict[tuple[int, ...], list[int]] = {}
     for row in np.flatnonzero(chosen_N).tolist():
         prompt = completions.prompts[row // completions.group_size]
         rows_of.setdefault(prompt, []).append(row)
     lengths_N = completions.lengths_N
+    parts = [
+        (prompt, part)
+        for prompt, rows in rows_of.items()
+        for part in _fitting(prompt, rows, lengths_N, token_budget)
+    ]
     groups = sorted(
         (int(lengths_N[rows].max()), len(prompt), index, prompt, rows)
-        for index, (prompt, rows) in enumerate(rows_of.items())
+        for index, (prompt, rows) in enumerate(parts)
     )
     batches: list[Microbatch] = []
     current: list[tuple[tuple[int, ...], list[int]]] = []
@@ -62,6 +68,20 @@ def plan_microbatches(
     if current:
         batches.append(_microbatch(current, lengths_N))
     return batches
+
+
+def _fitting(
+    prompt: tuple[int, ...], rows: list[int], lengths_N: NDArray[np.int32], token_budget: int
+) -> list[list[int]]:
+    """Return a group's rows whole where they fit the budget, else in runs of rising length."""
+    if len(rows) * int(lengths_N[rows].max()) + len(prompt) <= token_budget:
+        return [rows]
+    parts: list[list[int]] = [[]]
+    for row in sorted(rows, key=lambda row: int(lengths_N[row])):
+        if parts[-1] and (len(parts[-1]) + 1) * lengths_N[row] + len(prompt) > token_budget:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
 
 
 def _microbatch(

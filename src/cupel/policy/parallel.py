@@ -94,7 +94,9 @@ class DataParallelPolicy:
 
     def score_reference(self, completions: Completions) -> FloatNT:
         """Return log pi of every sampled token under the weights this run started from."""
-        return self._policy.score_reference(completions)
+        scores, own_N = blank_scores(completions), self._own(completions)
+        self._policy.score_reference_rows(scores, completions, own_N)
+        return self._complete(scores).logprobs_NT
 
     def update(
         self,

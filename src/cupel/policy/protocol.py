@@ -118,6 +118,33 @@ Credit = Callable[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCredit:
+    """A `Credit` whose token advantages do not wait for the update's scores.
+
+    A policy may then know the loss's slope before it has computed a log-probability.
+
+    Attributes:
+        advantages_NT: token advantages of the whole batch.
+        check: called with the rows and their log-probabilities before the advantages are handed
+            out; raises where they must not be trained on.
+    """
+
+    advantages_NT: NDArray[np.float64]
+    check: Callable[[NDArray[np.intp], NDArray[np.float64]], None] | None = None
+
+    def __call__(
+        self,
+        rows_B: NDArray[np.intp],
+        logprobs_BT: NDArray[np.float64],
+        entropies_BT: NDArray[np.float64] | None,
+    ) -> NDArray[np.float64]:
+        """Return the rows' advantages, as wide as the scores given."""
+        if self.check is not None:
+            self.check(rows_B, logprobs_BT)
+        return self.advantages_NT[rows_B, : logprobs_BT.shape[1]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateResult:
     """One optimizer step's record. `scores` covers every row, trained or not.
 

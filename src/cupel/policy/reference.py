@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cupel.errors import DataError
+from cupel.policy.config import PolicyConfig
 from cupel.policy.lora import switched_off
+from cupel.policy.model_files import Adapters
 from cupel.policy.protocol import Completions, Scores
-from cupel.policy.scoring import Scorer
+from cupel.policy.scoring import Scorer, scorer_of
 from cupel.policy.torch_state import weights_sha256
+
+Bool = NDArray[np.bool_]
 
 
 class Reference(Protocol):
@@ -35,8 +41,8 @@ class Reference(Protocol):
         """
         ...
 
-    def score(self, completions: Completions) -> Scores:
-        """Score every row at T = 1, without gradient."""
+    def score_into(self, scores: Scores, completions: Completions, chosen_N: Bool) -> None:
+        """Write the chosen rows' scores at T = 1, without gradient."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -56,10 +62,10 @@ class AdaptersOff:
         """Take no hash: checkpoints hold the base's, and are refused on another."""
         raise DataError(f"reference: the checkpoint began from other adapters ({sha256[:16]})")
 
-    def score(self, completions: Completions) -> Scores:
+    def score_into(self, scores: Scores, completions: Completions, chosen_N: Bool) -> None:
         """Score as the base model."""
         with switched_off(self._handle):
-            return self._scorer.score(completions)
+            self._scorer.score_into(scores, completions, chosen_N)
 
     def describe(self) -> dict[str, Any]:
         """Say that it costs no memory."""
@@ -78,12 +84,12 @@ class StartAdapters:
         """Compare with the hash that a checkpoint holds."""
         _same(sha256, str(self.sha256))
 
-    def score(self, completions: Completions) -> Scores:
+    def score_into(self, scores: Scores, completions: Completions, chosen_N: Bool) -> None:
         """Score as the start; the trained adapters come back bit for bit."""
         now = {name: value.detach().clone() for name, value in self._trained.items()}
         self._put(self._start)
         try:
-            return self._scorer.score(completions)
+            self._scorer.score_into(scores, completions, chosen_N)
         finally:
             self._put(now)
 
@@ -113,7 +119,7 @@ class FrozenCopy:
         """Keep the hash that a checkpoint holds for the moment the copy is loaded."""
         self._expected = self.sha256 = sha256
 
-    def score(self, completions: Completions) -> Scores:
+    def score_into(self, scores: Scores, completions: Completions, chosen_N: Bool) -> None:
         """Score as the start.
 
         Raises:
@@ -128,11 +134,34 @@ class FrozenCopy:
             if self.place is not None:
                 self.place(scorer)
             self._scorer = scorer
-        return self._scorer.score(completions)
+        self._scorer.score_into(scores, completions, chosen_N)
 
     def describe(self) -> dict[str, Any]:
         """Say how much memory the copy takes once something asks for it."""
         return {"kind": "frozen copy, loaded when first asked", "memory_bytes": self.memory_bytes}
+
+
+def reference_of(
+    scorer: Scorer,
+    trained: Mapping[str, Tensor],
+    config: PolicyConfig,
+    adapters: Adapters | None,
+    load_start: Callable[[], Any] | None,
+    sha256: Callable[[], str],
+) -> Reference | None:
+    """Return how the start of a run goes on scoring; None where nothing can load it again."""
+    if adapters is not None and adapters.continued:
+        return StartAdapters(scorer, trained, sha256=sha256())
+    if adapters is not None:
+        return AdaptersOff(scorer, adapters.handle)
+    if load_start is None:
+        return None
+
+    def load() -> Scorer:
+        return scorer_of(load_start(), config, trained=False)
+
+    held = sum(p.numel() * p.element_size() for p in scorer.lm.model.parameters())
+    return FrozenCopy(load, memory_bytes=held)
 
 
 def _same(expected: str, found: str) -> None:

@@ -72,8 +72,18 @@ class Scorer:
                 self.forward(batch, completions, scores if counts else blank_scores(completions))
         self.layout.settle()
 
-    def forward(self, batch: Microbatch, completions: Completions, scores: Scores) -> Tensor:
-        """Return log-probabilities [B, length], 0 on padding; write them and the entropies."""
+    def forward(
+        self,
+        batch: Microbatch,
+        completions: Completions,
+        scores: Scores,
+        slope_BT: NDArray[np.float64] | None = None,
+    ) -> Tensor:
+        """Return log-probabilities [B, length], 0 on padding; write them and the entropies.
+
+        Args:
+            slope_BT: what `backward` will be given, where it is known already.
+        """
         tokens_BT = completions.tokens_NT[batch.rows_B, : batch.length]
         mask_BT = completions.mask_NT[batch.rows_B, : batch.length]
         prompt, self._cut = self.lm.prefill(batch.prompts), None
@@ -86,8 +96,14 @@ class Scorer:
         if len(flat) < len(hidden_MD):
             hidden_MD = hidden_MD[flat]
         targets_M = torch.from_numpy(tokens_BT[mask_BT].astype(np.int64)).to(self.lm.device)
+        slope_M = None if slope_BT is None else torch.from_numpy(slope_BT[mask_BT])
         logprobs_M, entropies_M = logprobs_and_entropies(
-            hidden_MD, self.lm.head_weight, self.lm.head_bias, targets_M, chunk=self._chunk
+            hidden_MD,
+            self.lm.head_weight,
+            self.lm.head_bias,
+            targets_M,
+            chunk=self._chunk,
+            slope_M=None if slope_M is None else slope_M.to(self.lm.device),
         )
         blank = logprobs_M.new_zeros(mask_BT.size)
         logprobs_BT = blank.index_put((flat,), logprobs_M).view(mask_BT.shape)
@@ -97,13 +113,14 @@ class Scorer:
         scores.entropies_NT[batch.rows_B, : batch.length] = entropies_BT.detach().cpu().numpy()
         return logprobs_BT
 
-    def backward(self, logprobs_BT: Tensor, slope_BT: Tensor) -> None:
+    def backward(self, logprobs_BT: Tensor, slope_BT: NDArray[np.float64]) -> None:
         """Add the gradient of the latest pass, given the loss's slope by its log-probabilities.
 
         Over divided layers it goes back through completions first and then through prompts: in
         one go, every layer's whole gradient would wait for the prompts' share of it.
         """
-        logprobs_BT.backward(slope_BT)  # type: ignore[no-untyped-call]
+        slope = torch.from_numpy(np.ascontiguousarray(slope_BT)).to(logprobs_BT)
+        logprobs_BT.backward(slope)  # type: ignore[no-untyped-call]
         if self._cut is None:
             return
         (prompt, leaves), self._cut = self._cut, None

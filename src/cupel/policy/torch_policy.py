@@ -42,7 +42,7 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
-from cupel.policy.reference import AdaptersOff, FrozenCopy, Reference, StartAdapters
+from cupel.policy.reference import FrozenCopy, reference_of
 from cupel.policy.sampling import sample_completions
 from cupel.policy.scoring import Scorer, blank_scores, scorer_of
 from cupel.policy.tokens import PieceTokenizer
@@ -92,7 +92,9 @@ class TorchPolicy:
         self.stop_ids = _stop_ids(model, self.tokenizer.eos_id)
         """Ids that end a completion."""
         self._made_optimizer: MasterAdamW | None = None
-        self._reference = self._reference_of(load_start)
+        self._reference = reference_of(
+            self._scorer, self._trained, config, adapters, load_start, self.weights_sha256
+        )
         self.capabilities = Capabilities(
             token_advantages=True,
             entropies=True,
@@ -142,12 +144,9 @@ class TorchPolicy:
             ConfigError: this policy was made of a model in memory and cannot load it again.
             DataError: the start's folder has changed since the run began.
         """
-        if self._reference is None:
-            raise ConfigError(
-                "score_reference: this policy was made of a model in memory; load it from a "
-                "folder, or train adapters"
-            )
-        return self._reference.score(completions).logprobs_NT
+        scores = blank_scores(completions)
+        self.score_reference_rows(scores, completions, completions.lengths_N > 0)
+        return scores.logprobs_NT
 
     def update(
         self,
@@ -204,11 +203,12 @@ class TorchPolicy:
             for batch, own in self._scorer.passes(completions, chosen_N):
                 counts = own and failure is None
                 kept = scores if counts else blank_scores(completions)
-                logprobs_BT = self._scorer.forward(batch, completions, kept)
-                slope_BT = torch.zeros_like(logprobs_BT)
+                known_BT = record.known_slope(batch.rows_B, batch.length) if counts else None
+                logprobs_BT = self._scorer.forward(batch, completions, kept, known_BT)
+                slope_BT = np.zeros(logprobs_BT.shape) if known_BT is None else known_BT
                 if counts:
                     try:
-                        slope_BT = _slope(batch, scores, record).to(logprobs_BT)
+                        slope_BT = _slope(batch, scores, record)
                     except AlgorithmicFailure as error:
                         if not self._scorer.layout.together:
                             raise
@@ -222,6 +222,21 @@ class TorchPolicy:
     ) -> None:
         """Write the chosen rows' scores, without gradient."""
         self._scorer.score_into(scores, completions, chosen_N)
+
+    def score_reference_rows(
+        self, scores: Scores, completions: Completions, chosen_N: NDArray[np.bool_]
+    ) -> None:
+        """Write the chosen rows' scores under the weights this run started from.
+
+        Raises:
+            ConfigError, DataError: as `score_reference`.
+        """
+        if self._reference is None:
+            raise ConfigError(
+                "score_reference: this policy was made of a model in memory; load it from a "
+                "folder, or train adapters"
+            )
+        self._reference.score_into(scores, completions, chosen_N)
 
     def lay_out(self, over: Callable[[CausalLM], Layout]) -> None:
         """Divide the model over processes, and the frozen copy of its start when it is loaded."""
@@ -366,22 +381,8 @@ class TorchPolicy:
             self._made_optimizer = MasterAdamW(self._trained, self.config, layout)
         return self._made_optimizer
 
-    def _reference_of(self, load_start: Callable[[], Any] | None) -> Reference | None:
-        if self._adapters is not None and self._adapters.continued:
-            return StartAdapters(self._scorer, self._trained, sha256=self.weights_sha256())
-        if self._adapters is not None:
-            return AdaptersOff(self._scorer, self._adapters.handle)
-        if load_start is None:
-            return None
 
-        def load() -> Scorer:
-            return scorer_of(load_start(), self.config, trained=False)
-
-        held = sum(p.numel() * p.element_size() for p in self.lm.model.parameters())
-        return FrozenCopy(load, memory_bytes=held)
-
-
-def _slope(batch: Microbatch, scores: Scores, record: UpdateRecord) -> Tensor:
+def _slope(batch: Microbatch, scores: Scores, record: UpdateRecord) -> NDArray[np.float64]:
     """Return the loss's derivative by one microbatch's log-probabilities, from its scores."""
     assert scores.entropies_NT is not None
     found = record.add(
@@ -389,7 +390,7 @@ def _slope(batch: Microbatch, scores: Scores, record: UpdateRecord) -> Tensor:
         scores.logprobs_NT[batch.rows_B].astype(np.float64),
         scores.entropies_NT[batch.rows_B].astype(np.float64),
     )
-    return torch.from_numpy(found.gradient_BT[:, : batch.length].copy())
+    return found.gradient_BT[:, : batch.length]
 
 
 def _stop_ids(model: Any, eos_id: int) -> list[int]:

@@ -20,7 +20,15 @@ from cupel.policy.losses import (
     token_loss,
     token_weights,
 )
-from cupel.policy.protocol import Completions, Credit, FloatNT, LossConfig, Scores, UpdateResult
+from cupel.policy.protocol import (
+    Completions,
+    Credit,
+    FloatNT,
+    KnownCredit,
+    LossConfig,
+    Scores,
+    UpdateResult,
+)
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -114,6 +122,24 @@ class UpdateRecord:
             kl=float(found.kl_BT[used_BT].sum()) if found.kl_BT is not None else 0.0,
         )
         return found
+
+    def known_slope(self, rows_B: NDArray[np.intp], width: int) -> Float | None:
+        """Return the slope that `add` will find for some rows, `width` tokens wide, or None.
+
+        It is known before any score where advantages are, and where nothing else in the loss
+        looks at a score: on-policy every ratio is exactly 1, whatever the log-probability.
+        """
+        credit, config = self._credit, self._config
+        if not isinstance(credit, KnownCredit) or self._old is not None or config.kl_coef > 0:
+            return None
+        if config.sampler_correction != "none":
+            return None
+        weights_BT = self._weights_NT[rows_B, :width]
+        nothing_BT = np.zeros(weights_BT.shape)
+        advantages_BT = credit.advantages_NT[rows_B, :width]
+        if not np.isfinite(advantages_BT).all():
+            return None  # `add` will refuse them
+        return token_loss(nothing_BT, nothing_BT, advantages_BT, weights_BT, config).gradient_BT
 
     def _correction(self, rows_B: NDArray[np.intp], old_BT: Float, used_BT: Bool) -> Float:
         """Return the truncated weights q -> pi_old of some rows, and count the truncated ones."""

@@ -58,7 +58,7 @@ _TITLES = {
     "provenance": "Provenance",
     "reproduce": "Reproduce",
 }
-_BESIDE = {"completions.html": "Completions"}
+_BESIDE = {COMPLETIONS: "Completions"}
 """Pages that may lie beside the report, with the name they go by in its navigation."""
 
 
@@ -170,8 +170,6 @@ def _header(view: StudyView, names: Sequence[str]) -> str:
         for page, title in _BESIDE.items()
         if (view.folder / page).is_file()
     )
-    if (view.folder / COMPLETIONS).is_file():
-        links += f'<a href="{COMPLETIONS}">Completions →</a>'
     shape = f"{count_text(len(study.labels), 'condition')} × {count_text(len(study.seeds), 'seed')}"
     question = f'<p class="question">{escape(study.question)}</p>' if study.question else ""
     return (

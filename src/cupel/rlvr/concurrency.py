@@ -27,7 +27,7 @@ def in_force(pressure: BackPressure | None, policy: Policy, config: TrainConfig)
     if not isinstance(policy, Adjustable):
         raise ConfigError(
             f"backpressure: {type(policy).__name__} has no {pressure.setting} that could change; "
-            "leave back pressure off, or use backend 'tiny' or 'torch'"
+            "leave back pressure off, or use backend 'tiny', 'torch' or 'openai'"
         )
     policy.set_concurrency(pressure.setting, pressure.value)
     return config

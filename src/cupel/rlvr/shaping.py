@@ -18,6 +18,7 @@ from cupel.policy.protocol import (
     Completions,
     Credit,
     FloatNT,
+    KnownCredit,
     Policy,
     ReferencePolicy,
     Scores,
@@ -125,6 +126,13 @@ class Shaping:
             )
         return self.advantages_N[:, None] * weights_NT
 
+    @property
+    def known_credit(self) -> KnownCredit | None:
+        """The token advantages, where the transform looks at no uncertainty; None elsewhere."""
+        if self.config.transform_mode != "none":
+            return None
+        return KnownCredit(advantages_NT=np.where(self.mask_NT, self.advantages_N[:, None], 0.0))
+
     def credit(
         self, rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None
     ) -> Float:
@@ -178,7 +186,7 @@ def improve(
     reference = _reference(policy, completions, config)
     if not once and scores is not None:
         return _improve_repeatedly(policy, completions, shaping, scores, reference, gate=gate)
-    credit: Credit = shaping.credit
+    credit: Credit = shaping.known_credit or shaping.credit
     if scores is not None:
         credit = gated_credit(credit, completions, scores, tolerance=config.update_tolerance)
     return policy.update(completions, credit=credit, **_settings(shaping, reference))
@@ -194,10 +202,7 @@ def _improve_repeatedly(
     gate: bool,
 ) -> UpdateResult:
     config, advantages_NT = shaping.config, shaping.batch_credit(scores)
-
-    def fixed(rows_B: NDArray[np.intp], logprobs_BT: Float, entropies_BT: Float | None) -> Float:
-        return advantages_NT[rows_B, : logprobs_BT.shape[1]]
-
+    fixed = KnownCredit(advantages_NT=advantages_NT)
     gated = gated_credit(fixed, completions, scores, tolerance=config.update_tolerance)
     for number in range(config.updates_per_batch):
         update = policy.update(

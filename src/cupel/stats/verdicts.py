@@ -53,7 +53,8 @@ def verdict_chances(
     """Simulate a study of normal seed differences and count its answers.
 
     Args:
-        effect_sd, margin_sd: in units of the standard deviation of the seed differences.
+        effect_sd: in units of the standard deviation of the seed differences.
+        margin_sd: in the same units.
         sizes: seeds at each look; a single number for one look. Beyond 16 seeds the paired t
             stands for the sign flips, whose power is the same there.
 

@@ -17,6 +17,7 @@ from cupel.lab.locks import claim
 from cupel.lab.metrics import RunStatus
 from cupel.lab.provenance import capture
 from cupel.lab.recipe import Slot
+from cupel.lab.registry import check_shared
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.study_dir import StudyFolder
 
@@ -249,7 +250,8 @@ def execute_study(
 
     Raises:
         DataError: the folder holds no planned study, or a file in it is damaged.
-        UsageError: another process is executing this study, or the cluster cannot run it.
+        UsageError: another process is executing this study, the cluster cannot run it, or
+            `torchrun` is to share runs of a recipe that wants one process.
         KeyboardInterrupt: on Ctrl-C, after all runs have been stopped; the study can be resumed.
     """
     if executor not in EXECUTORS:
@@ -258,7 +260,10 @@ def execute_study(
     if options is not None and (wanted is None or not isinstance(options, wanted)):
         raise ConfigError(f"executor '{executor}' takes no {type(options).__name__}")
     path = Path(folder)
-    StudyFolder(path).manifest()
+    runs = [RunFolder(path / entry["folder"]) for entry in StudyFolder(path).manifest()["runs"]]
+    if isinstance(options, TorchrunOptions):
+        for recipe in {run.config()["recipe"] for run in runs}:
+            check_shared(recipe, options.ranks)
     with claim(path / ".lock", what=f"study {path}"):
         execution = Execution(
             path, retries=retries, retry_failed=retry_failed, fsync=fsync, listener=progress
