@@ -140,7 +140,7 @@ def execute(
         if ended is not None and settled:
             ended()
         retried = event.message.endswith("trying again")
-        if options.stop_on_failure and event.status == "failed" and not retried:
+        if options.stop_on_failure and settled and event.status == "failed" and not retried:
             raise RunError(
                 f"{event.run} failed: {event.message}; the rest was not run. --continue-on-error "
                 f"runs it, and so does: cupel run {shlex.quote(str(folder))}"
