@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def quiet_and_offline() -> Iterator[None]:
     """Neither the SDK nor the hub calls home, while this folder's tests run."""
     with pytest.MonkeyPatch.context() as patch:
