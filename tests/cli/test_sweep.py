@@ -209,9 +209,9 @@ def test_a_study_file_with_tuning_is_a_sweep(cupel: Invoke) -> None:
     words = ("--set", "config.backend=toy", "--set", "config.max_steps=2", "--set", "seeds=[7]")
     done = cupel("run", "s.toml", *words, "--executor", "inline", "--set", "tuning.extend=0")
     assert done.exit_code == 0, done.output
-    assert set(results("results/lr_sweep")["best_lr"]) == {"grpo", "full"}
-    says_one_line(cupel("significance", "results/lr_sweep"), "is a sweep")
-    says_one_line(cupel("litmus", "results/lr_sweep"), "sweep")
+    assert set(results("results/s")["best_lr"]) == {"grpo", "full"}
+    says_one_line(cupel("significance", "results/s"), "is a sweep")
+    says_one_line(cupel("litmus", "results/s"), "sweep")
 
 
 def test_another_sweep_in_the_same_folder_is_refused(cupel: Invoke) -> None:
@@ -325,7 +325,7 @@ def test_finished_probes_without_a_score_choose_nothing_and_exit_with_1(cupel: I
     words = ("--set", "config.backend=toy", "--set", "config.max_steps=2", "--set", "seeds=[7]")
     done = cupel("run", "s.toml", *words, "--executor", "inline", "--set", "endpoint.metric=nope")
     assert done.exit_code == 1, done.output
-    assert results("results/lr_sweep")["best_lr"] == {}
+    assert results("results/s")["best_lr"] == {}
     assert "no value of the grid could be scored" in done.stderr
 
 

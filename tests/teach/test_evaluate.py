@@ -16,7 +16,7 @@ from cupel.lab.registry import load_recipe
 from cupel.lab.run_dir import RunFolder
 from cupel.lab.store import read_run
 from cupel.lab.worker import execute_run
-from cupel.teach.evaluation.judging import recipe as phase
+from cupel.teach.evaluation import recipe as phase
 from cupel.teach.evaluation.tables import COLUMNS
 from cupel.teach.labelling.files import LINES, write_labels
 from cupel.teach.labelling.labels import QUADRANTS

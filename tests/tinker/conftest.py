@@ -15,9 +15,6 @@ from tests.tinker.servers import KEY, PYTHON, RealServer, Server, free_port
 if TYPE_CHECKING:
     from tests.tinker.fake_server import FakeServer
 
-os.environ.setdefault("TINKER_TELEMETRY", "0")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the SDK leave sockets to the garbage collector, in this folder's tests only."""
@@ -25,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet_and_offline() -> Iterator[None]:
+    """Neither the SDK nor the hub calls home, while this folder's tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINKER_TELEMETRY", "0")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
