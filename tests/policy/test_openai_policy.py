@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(
 
 from cupel.errors import ConfigError, InfrastructureFailure  # noqa: E402
 from cupel.policy import Completions, LossConfig, PolicyConfig, build_policy  # noqa: E402
-from cupel.policy.adapter_sync import Probe, followed_share  # noqa: E402
 from cupel.policy.gate import check_ratio_gate, sampler_statistics  # noqa: E402
-from cupel.policy.openai_policy import OpenAIPolicy  # noqa: E402
+from cupel.policy.openai.adapter_sync import Probe, followed_share  # noqa: E402
+from cupel.policy.openai.policy import OpenAIPolicy  # noqa: E402
 from tests.gsm8k_bed import save_model  # noqa: E402
 from tests.policy.sampling_server import SamplingServer  # noqa: E402
 

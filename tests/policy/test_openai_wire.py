@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cupel.errors import InfrastructureFailure
-from cupel.policy.openai_wire import Asked, Sglang, Vllm, checked_logprobs, dialect_of, read_drawn
+from cupel.policy.openai.wire import Asked, Sglang, Vllm, checked_logprobs, dialect_of, read_drawn
 
 ASKED = Asked(prompt=[7, 8], max_tokens=3, temperature=1.0, top_p=1.0, seed=5, stop_ids=[1])
 

@@ -9,7 +9,7 @@ import pytest
 from cupel.config import validate
 from cupel.errors import ConfigError, PlanError
 from cupel.policy.config import PolicyConfig
-from cupel.policy.tinker_config import TinkerSettings, missing_key
+from cupel.policy.tinker.config import TinkerSettings, missing_key
 from cupel.rlvr.config import TrainConfig, with_backend_defaults
 from cupel.rlvr.forecast import forecast
 

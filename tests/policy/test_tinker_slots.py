@@ -9,11 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cupel.policy.tinker_slots import Slots, slots_folder
+from cupel.policy.tinker.slots import Slots, slots_folder
 
 HOLDER = """
 import sys, threading, pathlib
-from cupel.policy.tinker_slots import Slots
+from cupel.policy.tinker.slots import Slots
 with Slots(pathlib.Path(sys.argv[1]), 2).held(threading.Event()):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cupel.errors import InfrastructureFailure
 from cupel.policy.losses import token_loss, token_weights
 from cupel.policy.protocol import LossConfig
-from cupel.policy.tinker_wire import (
+from cupel.policy.tinker.wire import (
     SEEDS,
     Drawn,
     checked_group,

@@ -29,8 +29,8 @@ from cupel.policy import PolicyConfig, build_policy
 from cupel.policy.gate import check_ratio_gate
 from cupel.policy.lora import load_adapters
 from cupel.policy.protocol import Completions, LossConfig
-from cupel.policy.tinker_policy import TinkerPolicy
-from cupel.policy.tinker_wire import Row, padded, parts_of, rows_of
+from cupel.policy.tinker.policy import TinkerPolicy
+from cupel.policy.tinker.wire import Row, padded, parts_of, rows_of
 from cupel.policy.torch_policy import TorchPolicy
 
 pytestmark = [pytest.mark.tinker, pytest.mark.filterwarnings("ignore::ResourceWarning")]

@@ -16,7 +16,7 @@ from cupel.config import validate
 from cupel.errors import AlgorithmicFailure, ConfigError, GateFailure, InfrastructureFailure
 from cupel.policy import PolicyConfig, build_policy
 from cupel.policy.protocol import Completions, LossConfig
-from cupel.policy.tinker_policy import TinkerPolicy
+from cupel.policy.tinker.policy import TinkerPolicy
 from tests.tinker.fake_server import FakeServer
 from tests.tinker.faults import Fault
 

@@ -16,7 +16,7 @@ from cupel.config import validate
 from cupel.errors import ConfigError, DataError, InfrastructureFailure
 from cupel.policy import PolicyConfig, build_policy
 from cupel.policy.protocol import Completions, LossConfig, Metered
-from cupel.policy.tinker_policy import TinkerPolicy
+from cupel.policy.tinker.policy import TinkerPolicy
 
 pytestmark = [pytest.mark.tinker, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

@@ -54,7 +54,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
             return load_torch_policy(config, device=device, threads=threads, seed=seed)
         case "openai":
             need_torch("policy.backend 'openai'")
-            from cupel.policy.openai_policy import load_openai_policy
+            from cupel.policy.openai.policy import load_openai_policy
 
             if config.model is None:
                 raise ConfigError(
@@ -64,7 +64,7 @@ def build_policy(config: PolicyConfig, *, device: str, threads: int, seed: int) 
             return load_openai_policy(config, device=device, threads=threads, seed=seed)
         case "tinker":
             need_tinker("policy.backend 'tinker'")
-            from cupel.policy.tinker_policy import load_tinker_policy
+            from cupel.policy.tinker.policy import load_tinker_policy
 
             if config.model is None:
                 raise ConfigError(

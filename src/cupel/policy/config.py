@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
-from cupel.policy.tinker_config import TinkerSettings, check_tinker
+from cupel.policy.tinker.config import TinkerSettings, check_tinker
 
 Attention = Literal["eager", "sdpa"]
 Precision = Literal["medium", "high", "highest"]

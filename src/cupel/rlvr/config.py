@@ -16,7 +16,7 @@ from cupel.policy.config import REMOTE, Backend, PolicySettings
 from cupel.policy.gate import HALF_TOLERANCE, LOCAL_TOLERANCE, REMOTE_TOLERANCE
 from cupel.policy.losses import check_loss
 from cupel.policy.protocol import LossConfig
-from cupel.policy.tinker_config import check_method
+from cupel.policy.tinker.config import check_method
 from cupel.rlvr.advantages import OF_THE_BATCH, AdvantageMode, Normalize
 from cupel.rlvr.algorithms import Algorithm, condition_label, expanded, objective_of
 from cupel.rlvr.credit import TransformMode, UncertaintyKind

@@ -12,8 +12,8 @@ from pathlib import Path
 from cupel.errors import MissingExtraError, PlanError
 from cupel.lab.recipe import Forecast
 from cupel.policy.build import need_tinker
-from cupel.policy.openai_server import read_key
-from cupel.policy.tinker_config import missing_key
+from cupel.policy.openai.server import read_key
+from cupel.policy.tinker.config import missing_key
 from cupel.rlvr.advantages import OF_THE_BATCH
 from cupel.rlvr.backpressure import BackPressure
 from cupel.rlvr.config import TrainConfig
@@ -36,7 +36,7 @@ PRELOAD: dict[str, tuple[str, ...]] = {
     "toy": (),
     "tiny": ("torch", "torch._dynamo", "cupel.policy.tiny"),
     "torch": ("torch", "torch._dynamo", "cupel.policy.torch_policy"),
-    "openai": ("torch", "torch._dynamo", "cupel.policy.openai_policy"),
+    "openai": ("torch", "torch._dynamo", "cupel.policy.openai.policy"),
     "tinker": (),
 }
 """Modules to import once for all runs. torch.optim imports torch._dynamo at its first use, which

@@ -87,7 +87,7 @@ class TrainRecipe:
     def reach(self, config: TrainConfig) -> None:
         """Ask a Tinker server whether it is up and has the model."""
         if config.backend == "tinker":
-            from cupel.policy.tinker_reach import check_tinker_server
+            from cupel.policy.tinker.reach import check_tinker_server
 
             check_tinker_server(config.policy.of(config.backend, config.model))
 
@@ -240,7 +240,7 @@ def open_state(config: TrainConfig, context: RunContext, policy: Policy) -> Trai
         pressure=BackPressure.from_config(config),
     )
     if config.backend == "tinker":
-        from cupel.policy.tinker_reach import service_facts
+        from cupel.policy.tinker.reach import service_facts
 
         context.recorder.made_with(service_facts(policy.describe()))
     resume = context.ranks.share(context.resume)

@@ -1,7 +1,7 @@
 """Settings of a policy that a Tinker server holds, and which other settings such a server ignores.
 
 Knows names, numbers and what cannot go together. Refuses to contact a server: what one honours is
-found out by `cupel.policy.tinker_probe` when a run starts.
+found out by `cupel.policy.tinker.probe` when a run starts.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from cupel.errors import ConfigError, GateFailure
 from cupel.policy.config import PolicyConfig
-from cupel.policy.tinker_client import TrainingClient
-from cupel.policy.tinker_config import Reduction
-from cupel.policy.tinker_wire import Row, shifted_row
+from cupel.policy.tinker.client import TrainingClient
+from cupel.policy.tinker.config import Reduction
+from cupel.policy.tinker.wire import Row, shifted_row
 
 LONG = 8
 """Positions of the longer probe row."""

@@ -1,6 +1,6 @@
 """Adapters on a Tinker server and the sampler beside them, behind plain arrays.
 
-Knows the SDK's data and calls; what they mean stands in `cupel.policy.tinker_wire`. Refuses outputs
+Knows the SDK's data and calls; what they mean stands in `cupel.policy.tinker.wire`. Refuses outputs
 without log-probabilities: neither a loss nor a ratio could be known.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupel.errors import AlgorithmicFailure, InfrastructureFailure
-from cupel.policy.tinker_service import TinkerService
-from cupel.policy.tinker_wire import Drawn, Row
+from cupel.policy.tinker.service import TinkerService
+from cupel.policy.tinker.wire import Drawn, Row
 
 _GOODBYE_S = 2.0
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.policy.config import OpenAISettings
-from cupel.policy.openai_server import Server
-from cupel.policy.openai_wire import Dialect, checked_logprobs
+from cupel.policy.openai.server import Server
+from cupel.policy.openai.wire import Dialect, checked_logprobs
 
 Float = NDArray[np.float64]
 

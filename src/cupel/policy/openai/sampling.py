@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupel.errors import InfrastructureFailure
-from cupel.policy.openai_server import Server
-from cupel.policy.openai_wire import Asked, Dialect, Drawn, read_drawn
+from cupel.policy.openai.server import Server
+from cupel.policy.openai.wire import Asked, Dialect, Drawn, read_drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cupel.errors import InfrastructureFailure
 from cupel.policy.protocol import Completions, LossConfig
-from cupel.policy.tinker_config import Reduction
+from cupel.policy.tinker.config import Reduction
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]

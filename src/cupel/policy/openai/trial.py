@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from cupel.errors import InfrastructureFailure
-from cupel.policy.openai_sampling import ask_all
-from cupel.policy.openai_server import Server
-from cupel.policy.openai_wire import Asked, Dialect
+from cupel.policy.openai.sampling import ask_all
+from cupel.policy.openai.server import Server
+from cupel.policy.openai.wire import Asked, Dialect
 from cupel.policy.protocol import Completions
 from cupel.policy.torch_policy import TorchPolicy
 

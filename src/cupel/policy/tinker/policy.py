@@ -37,14 +37,14 @@ from cupel.policy.protocol import (
     Tokenizer,
     UpdateResult,
 )
-from cupel.policy.tinker_checkpoint import Saved, read_saved
-from cupel.policy.tinker_client import Sampler, TrainingClient
-from cupel.policy.tinker_probe import Found, probe
-from cupel.policy.tinker_sampling import Wanted, first_groups, sample_groups
-from cupel.policy.tinker_service import Spent, TinkerService
-from cupel.policy.tinker_slots import Slots, slots_folder
-from cupel.policy.tinker_tokenizer import load_tokenizer
-from cupel.policy.tinker_wire import (
+from cupel.policy.tinker.checkpoint import Saved, read_saved
+from cupel.policy.tinker.client import Sampler, TrainingClient
+from cupel.policy.tinker.probe import Found, probe
+from cupel.policy.tinker.sampling import Wanted, first_groups, sample_groups
+from cupel.policy.tinker.service import Spent, TinkerService
+from cupel.policy.tinker.slots import Slots, slots_folder
+from cupel.policy.tinker.tokenizer import load_tokenizer
+from cupel.policy.tinker.wire import (
     Row,
     inputs_of,
     loss_settings,

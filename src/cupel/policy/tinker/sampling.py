@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from cupel.errors import InfrastructureFailure
 from cupel.policy.protocol import Completions, Tokenizer
-from cupel.policy.tinker_client import Sampler
-from cupel.policy.tinker_slots import Slots
-from cupel.policy.tinker_wire import Drawn, checked_group, seed_of
+from cupel.policy.tinker.client import Sampler
+from cupel.policy.tinker.slots import Slots
+from cupel.policy.tinker.wire import Drawn, checked_group, seed_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupel.errors import ConfigError, InfrastructureFailure
-from cupel.policy.adapter_sync import PROBE_TEXT, AdapterSync, Verified
 from cupel.policy.config import PolicyConfig
 from cupel.policy.load import load_torch_policy
-from cupel.policy.openai_sampling import ask_all, seeds_of, sheet_of
-from cupel.policy.openai_server import Server
-from cupel.policy.openai_trial import Told, check_model, find_told, score_ids
-from cupel.policy.openai_wire import Asked, dialect_of
+from cupel.policy.openai.adapter_sync import PROBE_TEXT, AdapterSync, Verified
+from cupel.policy.openai.sampling import ask_all, seeds_of, sheet_of
+from cupel.policy.openai.server import Server
+from cupel.policy.openai.trial import Told, check_model, find_told, score_ids
+from cupel.policy.openai.wire import Asked, dialect_of
 from cupel.policy.protocol import (
     Capabilities,
     Completions,

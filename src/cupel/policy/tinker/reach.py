@@ -16,7 +16,7 @@ from typing import Any
 from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.policy.build import need_tinker
 from cupel.policy.config import PolicyConfig
-from cupel.policy.tinker_config import missing_key
+from cupel.policy.tinker.config import missing_key
 
 PATIENCE_S = 10.0
 """Longest wait for a server of one's own to say that it is up."""
@@ -46,7 +46,7 @@ def _check_once(settings: str) -> None:
     config = PolicyConfig.model_validate_json(settings)
     if config.tinker.base_url is not None:
         _check_health(config.tinker.base_url)
-    from cupel.policy.tinker_service import Spent, TinkerService
+    from cupel.policy.tinker.service import Spent, TinkerService
 
     patience_s = min(SESSION_PATIENCE_S, config.tinker.deadline_s)
     hasty = config.tinker.model_copy(update={"deadline_s": patience_s})

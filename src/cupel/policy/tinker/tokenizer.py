@@ -11,7 +11,7 @@ from typing import Any
 
 from cupel.errors import DataError
 from cupel.policy.config import PolicyConfig
-from cupel.policy.tinker_client import TrainingClient
+from cupel.policy.tinker.client import TrainingClient
 from cupel.policy.tokens import PieceTokenizer
 
 

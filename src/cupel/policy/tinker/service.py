@@ -21,7 +21,7 @@ import numpy as np
 from cupel.errors import ConfigError, InfrastructureFailure
 from cupel.policy.api_calls import hidden, passes, wait_before
 from cupel.policy.config import PolicyConfig
-from cupel.policy.tinker_config import TinkerSettings, missing_key
+from cupel.policy.tinker.config import TinkerSettings, missing_key
 
 _NO_KEY = "tml-none"  # the SDK wants a key of this form even where the server wants none
 _LOOK_S = 0.2

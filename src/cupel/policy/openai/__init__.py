@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server samples, a local model with adapters is trained."""

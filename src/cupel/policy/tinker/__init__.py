@@ -1,0 +1,1 @@
+"""The Tinker API: a remote service samples, scores and trains adapters."""
