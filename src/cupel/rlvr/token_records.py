@@ -56,6 +56,8 @@ def token_rows(record: StepRecord, piece_bytes: Sequence[bytes]) -> list[dict[st
     rows_B = np.concatenate([np.arange(place * group, (place + 1) * group) for place in chosen])
     trained_N, credit_BT = shaping.trained_N, credit_of(shaping, record.scores, rows_B)
     entropies_NT = record.scores.entropies_NT
+    is_shaped = shaping.config.transform_mode != "none"
+    shaped_by = shaping.config.uncertainty_kind if is_shaped else None
     rows = []
     for place, n in enumerate(rows_B.tolist()):
         length = int(batch.completions.lengths_N[n])
@@ -67,7 +69,7 @@ def token_rows(record: StepRecord, piece_bytes: Sequence[bytes]) -> list[dict[st
                 "group": n // group,
                 "sample": n % group,
                 "trained": bool(used),
-                "uncertainty_kind": shaping.config.uncertainty_kind,
+                "uncertainty_kind": shaped_by,
                 "advantage": round(float(shaping.advantages_N[n]) * used + 0.0, 5),
                 "pieces": pieces_of(batch.completions.tokens_NT[n, :length].tolist(), piece_bytes),
                 "logprobs": _rounded(record.scores.logprobs_NT[n, :length]),

@@ -135,8 +135,10 @@ const problemPanel = (data, run, group) => {
     parts.push(make("p", "empty", data.facts.recorded
       ? "The tokens of this group were not recorded, so its texts are plain. ◆ marks those that were; token_log_every and token_log_groups say how many."
       : "This run recorded no values of single tokens, so its texts are plain: token_log_every = 0, or it is older than that record."));
-  } else if (group.uncertainty) {
-    parts.push(make("p", "lede", `Credit of this run was shaped by ${group.uncertainty.replace("_", " ")}.`));
+  } else if (data.kind === "completions") {
+    parts.push(make("p", "lede", group.uncertainty
+      ? `Credit of this run was shaped by ${group.uncertainty.replace("_", " ")}.`
+      : "This run shapes nothing: every token of a completion has its advantage."));
   }
   return parts;
 };
