@@ -3,7 +3,7 @@
 python scripts/screenshots.py results/quickstart
 python scripts/screenshots.py results/quickstart --out docs/figures
 
-Writes report-light.png, report-dark.png and report-phone.png. Needs playwright and a Chromium.
+Writes report-{light,dark,phone}.png and completions.png. Needs playwright and a Chromium.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cupel.report import write_report
+from cupel.report.viewer import write_viewer
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 LARGEST = 200_000
@@ -31,26 +32,36 @@ class Shot:
     height: int
     scheme: str
     from_id: str | None = None
+    page: str = "report.html"
 
 
 SHOTS = (
     Shot(name="report-light.png", width=1120, height=1120, scheme="light"),
     Shot(name="report-dark.png", width=1120, height=1120, scheme="dark", from_id="legend"),
     Shot(name="report-phone.png", width=390, height=844, scheme="light"),
+    Shot(
+        name="completions.png",
+        width=1120,
+        height=800,
+        scheme="light",
+        from_id="colours",
+        page="completions.html",
+    ),
 )
 
 
-def take(browser: Any, address: str, shot: Shot, folder: Path) -> Path:
+def take(browser: Any, study: Path, shot: Shot, folder: Path) -> Path:
     """Open the page as the shot says, read one seed with the pointer, and save the picture."""
     page = browser.new_page(
         viewport={"width": shot.width, "height": shot.height}, color_scheme=shot.scheme
     )
-    page.goto(address)
+    page.goto((study / shot.page).resolve().as_uri())
+    page.wait_for_timeout(400)
     if shot.from_id is not None:
         page.evaluate(f"document.getElementById('{shot.from_id}').scrollIntoView()")
     page.wait_for_timeout(400)
     chart = page.locator(".tall .u-over").first
-    if shot.from_id is not None:
+    if shot.from_id is not None and shot.page == "report.html":
         box = chart.bounding_box()
         page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + 0.2 * box["height"])
     path = folder / shot.name
@@ -71,13 +82,14 @@ def main() -> int:
         return 2
     from playwright.sync_api import sync_playwright
 
-    address = write_report(given.study).resolve().as_uri()
+    write_viewer(given.study)
+    write_report(given.study)
     given.out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu"]
         )
-        paths = [take(browser, address, shot, given.out) for shot in SHOTS]
+        paths = [take(browser, given.study, shot, given.out) for shot in SHOTS]
         browser.close()
     for path in paths:
         print(f"{path} {path.stat().st_size:,} bytes")
