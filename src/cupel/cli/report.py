@@ -129,11 +129,11 @@ def watch_report(folder: Path, *, host: str, port: int, allow_remote: bool, open
     server = open_server(folder, host=host, port=port, allow_remote=allow_remote)
     if allow_remote:
         console.warn("whoever reaches this address can read the study; there is no password")
-    console.line(server.url)
-    console.note("following the study; Ctrl-C ends it")
-    if open_:
-        webbrowser.open(server.url)
     try:
+        console.line(server.url)
+        console.note("following the study; Ctrl-C ends it")
+        if open_:
+            webbrowser.open(server.url)
         server.serve()
     except KeyboardInterrupt:
         console.note("ended; the study goes on as it was")
