@@ -57,7 +57,10 @@ def prediction_of(row: Mapping[str, Any], *, where: str) -> Prediction:
     try:
         puzzle_id, _ = parse_name(row["augmentation"])
         if puzzle_id != row["puzzle"]:
-            raise DataError(f"{where}: augmentation {row['augmentation']} of {row['puzzle']}")
+            raise DataError(
+                f"{where}: augmentation {row['augmentation']} is none of puzzle {row['puzzle']}; "
+                "rows of two evaluations were mixed: evaluate again into another folder"
+            )
         return Prediction(
             puzzle_id=str(row["puzzle"]),
             test_index=int(row["test_index"]),

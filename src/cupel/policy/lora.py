@@ -95,7 +95,10 @@ def read_adapter_folder(folder: Path) -> AdapterFolder:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: not an adapter folder ({error!r})") from None
     if kind != "LORA" or not name:
-        raise DataError(f"{folder / SETTINGS}: peft_type {kind}, base {name!r}; LoRA with a base")
+        raise DataError(
+            f"{folder / SETTINGS}: peft_type {kind}, base_model_name_or_path {name!r}; only LORA "
+            "adapters that name their base can be loaded"
+        )
     targets = found.get("target_modules")
     return AdapterFolder(
         folder=folder,

@@ -60,7 +60,10 @@ class AdaptersOff:
 
     def expect(self, sha256: str) -> None:
         """Take no hash: checkpoints hold the base's, and are refused on another."""
-        raise DataError(f"reference: the checkpoint began from other adapters ({sha256[:16]})")
+        raise DataError(
+            f"reference: the checkpoint began from other adapters (sha256 {sha256[:16]}), this run "
+            "from new ones; give back the adapter folder it began with"
+        )
 
     def score_into(self, scores: Scores, completions: Completions, chosen_N: Bool) -> None:
         """Score as the base model."""

@@ -146,7 +146,7 @@ def rates(
         DataError: there is no problem, or k exceeds the samples of a problem.
     """
     if not scores:
-        raise DataError("rates: no problem was evaluated")
+        raise DataError("rates: no problem was evaluated; a rate of nothing does not exist")
     return [_rate(scores, metric, alpha) for metric in metrics_of(scores, pass_at)]
 
 
