@@ -1,7 +1,7 @@
 """Calls to an OpenAI-compatible API by the official client: which failures pass, and for how long.
 
-Knows status codes, waits, and that a key must never stand in a message. Refuses to know what is
-asked, how often it may be, and what it costs: that is the caller's.
+Knows addresses, status codes, waits, and that a key must never stand in a message. Refuses to know
+what is asked, how often it may be, and what it costs: that is the caller's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,23 @@ from cupel.errors import MissingExtraError
 
 LONGEST_WAIT_S = 60.0
 _PASSING = frozenset({408, 409, 425, 429})
+
+
+def plain_address(value: str, *, example: str) -> str:
+    """Return an address without its last slash.
+
+    Raises:
+        ValueError: it is none, or holds a user or a key, which would stand in every record.
+    """
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("http", "https") or not rest.strip("/"):
+        raise ValueError(f"'{value}' is no address; write {example}")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(
+            "an address with a user or a key in it would stand in the record; give the key in "
+            "an environment variable (api_key_variable)"
+        )
+    return value.rstrip("/")
 
 
 def open_client(*, base_url: str, key: str, timeout_s: float, what: str) -> Any:

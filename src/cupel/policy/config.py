@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cupel.config import Config
 from cupel.errors import ConfigError
+from cupel.policy.api_calls import plain_address
 from cupel.policy.tinker.config import TinkerSettings, check_tinker
 
 Attention = Literal["eager", "sdpa"]
@@ -85,17 +86,7 @@ class OpenAISettings(Config):
     @field_validator("base_url")
     @classmethod
     def _address_is_plain(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        scheme, _, rest = value.partition("://")
-        if scheme not in ("http", "https") or not rest.strip("/"):
-            raise ValueError(f"'{value}' is no address; write http://host:port/v1")
-        if "@" in rest.partition("/")[0]:
-            raise ValueError(
-                "an address with a user or a key in it would stand in the record; give the key in "
-                "an environment variable (api_key_variable)"
-            )
-        return value.rstrip("/")
+        return None if value is None else plain_address(value, example="http://host:port/v1")
 
 
 class PolicySettings(Config):
